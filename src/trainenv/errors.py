@@ -1,0 +1,93 @@
+"""Every error a user can meet: what happened, why, and what to do next.
+
+Code raises these; a face (command line, REST) turns them into one line. Anything else that
+escapes is a defect of trainenv.
+"""
+
+from __future__ import annotations
+
+
+class TrainenvError(Exception):
+    """Something that a user can understand and act on.
+
+    ``message`` says what happened, ``cause`` why, ``hint`` which step comes next. ``str(error)``
+    joins the three into one line.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, cause: str = "", hint: str = "") -> None:
+        self.message = message
+        self.cause = cause
+        self.hint = hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        line = self.message
+        if self.cause:
+            line += f": {self.cause}"
+        if self.hint:
+            line += f". {self.hint}" if not line.endswith((".", "?", "!")) else f" {self.hint}"
+        return " ".join(line.split())
+
+
+class UsageError(TrainenvError):
+    """The request itself is wrong: a bad name, an unknown option, an unreadable file."""
+
+    exit_code = 2
+
+
+class EnvironmentNotFoundError(TrainenvError):
+    """No environment has this name."""
+
+
+class EnvironmentExistsError(TrainenvError):
+    """An environment of this name is there already."""
+
+
+class EnvironmentBusyError(TrainenvError):
+    """Another process builds, changes or uses this environment."""
+
+
+class SpecificationError(UsageError):
+    """A specification (environment.yml, requirements.txt, command-line spec) can't be understood."""
+
+
+class ChannelError(TrainenvError):
+    """A channel can't be reached or has not what was asked for."""
+
+
+class SolveError(TrainenvError):
+    """No set of packages satisfies the specification."""
+
+
+class InstallError(TrainenvError):
+    """Packages could not be installed; the environment is as it was before."""
+
+
+class InterpreterError(TrainenvError):
+    """An interpreter of this machine can't become a package of the host channel."""
+
+
+class RelocationError(TrainenvError):
+    """A prefix can't be rewritten, for example because a binary has no room for a longer one."""
+
+
+class ArchiveError(TrainenvError):
+    """An archive is damaged, cut short, hostile, or does not fit this machine."""
+
+
+class VerificationError(TrainenvError):
+    """An environment is not what its records say."""
+
+
+class MethodError(UsageError):
+    """A training method is missing or its method.yaml is wrong."""
+
+
+class ParameterError(UsageError):
+    """A parameter is unknown, mistyped or out of bounds."""
+
+
+class TaskError(TrainenvError):
+    """A task is missing or could not be started."""
