@@ -1,0 +1,312 @@
+"""conda channels: reach them, solve against them, install from them, with py-rattler.
+
+py-rattler is imported when first used: it costs 0.15 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import unquote, urlsplit
+
+from trainenv.errors import ChannelError, InstallError, SolveError
+from trainenv.progress import Reporter, Step
+from trainenv.settings import Settings
+
+if TYPE_CHECKING:
+    from rattler import Channel, MatchSpec, PrefixRecord, RepoDataRecord
+    from rattler.install import InstallerReporter
+
+PROBE_SECONDS = 3.5
+"""How long an address may take to give any answer before it counts as unreachable."""
+
+HOST = "host"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A channel as it was named, and the URL (ending in ``/``) that stands for it on this machine."""
+
+    name: str
+    url: str
+
+    @property
+    def channel(self) -> Channel:
+        from rattler import Channel
+
+        return Channel(self.url)
+
+    @property
+    def is_local(self) -> bool:
+        return self.url.startswith("file:")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a local channel."""
+        return Path(unquote(urlsplit(self.url).path))
+
+
+def reach(settings: Settings, names: Sequence[str]) -> tuple[list[Source], dict[str, str]]:
+    """Find which of the channels ``names`` answer, asking all at once.
+
+    Returns the sources that do, in order, and for each other name the reason. A channel with
+    mirrors is met by the first mirror that answers. Takes at most ``PROBE_SECONDS`` and a little,
+    also where packets are dropped.
+    """
+    candidates = {name: _candidates(settings, name) for name in names}
+    urls = list(dict.fromkeys(source.url for sources in candidates.values() for source in sources))
+    answers = _probe_all(urls)
+    reached: list[Source] = []
+    failed: dict[str, str] = {}
+    for name, sources in candidates.items():
+        answering = next((source for source in sources if answers[source.url] is None), None)
+        if answering:
+            reached.append(answering)
+        else:
+            failed[name] = "; ".join(f"{_without_secret(s.url)}: {answers[s.url]}" for s in sources)
+    return reached, failed
+
+
+def _candidates(settings: Settings, name: str) -> list[Source]:
+    from rattler import Channel
+    from rattler.exceptions import InvalidChannelError
+
+    def source(text: str) -> Source:
+        try:
+            if "://" not in text and (text.startswith((".", "/", "~")) or (os.sep in text and Path(text).is_dir())):
+                text = Path(text).expanduser().resolve().as_uri()
+            return Source(name, Channel(text).base_url)
+        except InvalidChannelError as error:
+            raise ChannelError(f"{text!r} is not a channel", cause=str(error)) from None
+
+    own = source(name)
+    mirrors = settings.mirrors.get(name) or settings.mirrors.get(own.url) or settings.mirrors.get(own.url.rstrip("/"))
+    return [source(mirror) for mirror in mirrors] if mirrors else [own]
+
+
+def _probe_all(urls: Sequence[str]) -> dict[str, str | None]:
+    answers: dict[str, str | None] = dict.fromkeys(urls, f"no answer within {PROBE_SECONDS:g} s")
+    finished = {url: threading.Event() for url in urls}
+
+    def ask(url: str) -> None:
+        answer = _probe(url)
+        if not finished[url].is_set():
+            answers[url] = answer
+            finished[url].set()
+
+    for url in urls:
+        threading.Thread(target=ask, args=(url,), daemon=True).start()
+    deadline = threading.Event()
+    timer = threading.Timer(PROBE_SECONDS, deadline.set)
+    timer.daemon = True
+    timer.start()
+    for event in finished.values():
+        while not event.is_set() and not deadline.is_set():
+            event.wait(0.02)
+        event.set()
+    timer.cancel()
+    return answers
+
+
+def _probe(url: str) -> str | None:
+    """None when whatever lives at ``url`` answers, else why it does not."""
+    if url.startswith("file:"):
+        folder = Path(unquote(urlsplit(url).path))
+        if not folder.is_dir():
+            return "there is no such folder"
+        if not (folder / "noarch" / "repodata.json").is_file():
+            return "the folder has no noarch/repodata.json"
+        return None
+    parts = urlsplit(url)
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    request = urllib.request.Request(f"{plain}noarch/repodata.json", method="HEAD")
+    request.add_header("User-Agent", "trainenv")
+    try:
+        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return f"HTTP status {error.code} {error.reason}" if error.code >= 500 or error.code == 407 else None
+    except urllib.error.URLError as error:
+        reason = error.reason
+        if isinstance(reason, TimeoutError):
+            return f"no answer within {PROBE_SECONDS:g} s"
+        if "CERTIFICATE_VERIFY_FAILED" in str(reason):
+            return None
+        return getattr(reason, "strerror", None) or str(reason)
+    except TimeoutError:
+        return f"no answer within {PROBE_SECONDS:g} s"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _without_secret(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url.rstrip("/")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
+def solve(
+    sources: Sequence[Source],
+    specs: Sequence[str],
+    *,
+    cache_dir: Path,
+    installed: Sequence[PrefixRecord] = (),
+) -> list[RepoDataRecord]:
+    """The records that satisfy ``specs``; what is ``installed`` is kept where it can be.
+
+    Raises ``SolveError`` when nothing does, ``ChannelError`` when a channel can't be read.
+    """
+    import rattler
+    from rattler.exceptions import FetchRepoDataError, GatewayError, SolverError
+    from rattler.repo_data import SourceConfig
+
+    overrides = rattler.VirtualPackageOverrides.from_env()
+
+    async def work(sharded: bool) -> list[RepoDataRecord]:
+        gateway = rattler.Gateway(
+            cache_dir=cache_dir / "repodata", default_config=SourceConfig(sharded_enabled=sharded)
+        )
+        return await rattler.solve(
+            sources=[source.channel for source in sources],
+            specs=match_specs(specs),
+            gateway=gateway,
+            locked_packages=list(installed),
+            virtual_packages=rattler.VirtualPackage.detect(overrides),
+        )
+
+    (cache_dir / "repodata").mkdir(parents=True, exist_ok=True)
+    try:
+        try:
+            return _run(lambda: work(sharded=True))
+        except (GatewayError, FetchRepoDataError):
+            return _run(lambda: work(sharded=False))
+    except SolverError as error:
+        raise SolveError(
+            "no set of packages satisfies the specification",
+            cause=_one_line(str(error)),
+            hint=f"Channels asked: {', '.join(source.name for source in sources) or 'none'}",
+        ) from None
+    except (GatewayError, FetchRepoDataError, OSError) as error:
+        raise ChannelError(
+            f"channel {', '.join(source.name for source in sources)} can't be read",
+            cause=_one_line(str(error)),
+            hint="Check its name; mirrors can be named in trainenv.toml under [mirrors]",
+        ) from None
+
+
+def match_specs(specs: Sequence[str]) -> list[MatchSpec]:
+    from rattler import MatchSpec
+
+    return [MatchSpec(spec, strict=False) for spec in specs]
+
+
+def install(
+    records: Sequence[RepoDataRecord],
+    prefix: Path,
+    *,
+    target_prefix: str,
+    specs: Sequence[str],
+    cache_dir: Path,
+    reporter: Reporter,
+) -> None:
+    """Make the conda packages in ``prefix`` equal to ``records``; files carry ``target_prefix``.
+
+    Raises ``InstallError`` naming the package at fault; ``prefix`` is then in an unknown state.
+    """
+    import rattler
+    from rattler.exceptions import InstallerError, LinkError, TransactionError
+    from rattler.package_cache import PackageCache, ValidationMode
+
+    for record in records:
+        _check_local_package(record)
+    cache = cache_dir / "pkgs"
+    cache.mkdir(parents=True, exist_ok=True)
+    with reporter.step("conda packages", total=len(records), unit="packages") as step:
+        try:
+            _run(
+                lambda: rattler.install(
+                    list(records),
+                    target_prefix=prefix,
+                    alternative_target_prefix=target_prefix,
+                    package_cache=PackageCache.new_layered([cache], False, ValidationMode.fast()),
+                    requested_specs=[spec._match_spec for spec in match_specs(specs)],
+                    reporter=cast("InstallerReporter", _InstallReporter(step)),
+                    show_progress=False,
+                )
+            )
+        except (InstallerError, LinkError, TransactionError, OSError) as error:
+            text = _one_line(str(error))
+            if "No space left" in text or "os error 28" in text:
+                raise InstallError(
+                    f"no space left on the disk of {prefix.parent}",
+                    cause=text,
+                    hint="Free some; nothing was changed",
+                ) from None
+            raise InstallError(
+                "a conda package could not be installed", cause=text, hint="Nothing was changed; try again"
+            ) from None
+
+
+def _check_local_package(record: RepoDataRecord) -> None:
+    """py-rattler does not check what comes from ``file://``, and a wrong file would poison the cache."""
+    if not record.url.startswith("file:") or record.sha256 is None:
+        return
+    file = Path(unquote(urlsplit(record.url).path))
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").digest() if hasattr(hashlib, "file_digest") else None
+            if digest is None:
+                digest = hashlib.sha256(stream.read()).digest()
+    except OSError as error:
+        raise InstallError(f"package {file} can't be read", cause=error.strerror or str(error)) from None
+    if digest != record.sha256:
+        raise InstallError(
+            f"package {file} is not what its channel says",
+            cause="its sha256 differs from the one in repodata.json",
+            hint="Index the channel again, or remove the file and fetch it anew",
+        )
+
+
+class _InstallReporter:
+    """Passes py-rattler's events on as one step; they come from other threads."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def on_transaction_start(self, total_operations: int) -> None:
+        self._step.expect(total_operations)
+
+    def on_link_start(self, operation: int, package_name: str) -> int:
+        self._step.detail(package_name)
+        return operation
+
+    def on_transaction_operation_complete(self, operation: int) -> None:
+        self._step.advance()
+
+
+def _run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run ``work`` in an event loop; collecting afterwards avoids py-rattler's crash at exit."""
+
+    async def main() -> T:
+        return await work()
+
+    try:
+        return asyncio.run(main())
+    finally:
+        gc.collect()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("├─", "").replace("└─", "").replace("│", "").split())
