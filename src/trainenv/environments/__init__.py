@@ -1,0 +1,1 @@
+"""Build: from a specification over a lock to a prefix."""

@@ -1,0 +1,129 @@
+"""One environment as its user sees it, and the environments of a workspace."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trainenv import locks
+from trainenv.environments import registry
+from trainenv.environments.build import ENVIRONMENT_NOTE
+from trainenv.environments.ownership import snapshot
+from trainenv.environments.records import Package, packages, python_version, read_note
+from trainenv.environments.staging import discard, require, sweep
+from trainenv.errors import EnvironmentNotFoundError, VerificationError
+from trainenv.settings import Settings
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A conda prefix with a name."""
+
+    name: str
+    prefix: Path
+
+    @property
+    def python(self) -> str | None:
+        """The version of its Python, None without one."""
+        return python_version(self.prefix)
+
+    @cached_property
+    def packages(self) -> list[Package]:
+        """Everything installed, conda and PyPI, by name."""
+        return packages(self.prefix)
+
+    @property
+    def size(self) -> int:
+        """Apparent bytes of its files when it was last changed."""
+        size = read_note(self.prefix, ENVIRONMENT_NOTE).get("size")
+        return size if isinstance(size, int) else sum(state.size for state in snapshot(self.prefix).values())
+
+    @property
+    def status(self) -> str:
+        """``ready``, or ``damaged`` when its records can't be read."""
+        try:
+            _ = self.packages
+        except VerificationError:
+            return "damaged"
+        return "ready"
+
+    @property
+    def host_fallback(self) -> str | None:
+        """Why the ``host`` channel stood in for the channels asked for; None when it did not."""
+        return read_note(self.prefix, ENVIRONMENT_NOTE).get("host_fallback")
+
+    @property
+    def channels(self) -> list[str]:
+        return [str(channel) for channel in read_note(self.prefix, ENVIRONMENT_NOTE).get("channels", [])]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``env show --json`` prints; ``packages`` is a count, ``size`` is bytes."""
+        status = self.status
+        return {
+            "name": self.name,
+            "prefix": str(self.prefix),
+            "python": self.python,
+            "packages": len(self.packages) if status == "ready" else 0,
+            "size": self.size,
+            "status": status,
+            "channels": self.channels,
+            "host_fallback": self.host_fallback,
+        }
+
+
+def get(settings: Settings, name: str) -> Environment:
+    """Environment ``name`` of the workspace. Raises ``EnvironmentNotFoundError``."""
+    prefix = settings.prefix_of(name)
+    if not (prefix / "conda-meta").is_dir():
+        near = _nearest(name, [environment.name for environment in list_all(settings)])
+        raise EnvironmentNotFoundError(
+            f"there is no environment {name!r} in {settings.envs_dir}",
+            hint=near or f"`trainenv env list` shows what there is, `trainenv create -n {name} python` makes it",
+        )
+    return Environment(name, prefix)
+
+
+def at(prefix: str | os.PathLike[str]) -> Environment:
+    """The environment in folder ``prefix``, wherever it is. Raises ``EnvironmentNotFoundError``."""
+    folder = Path(os.path.abspath(prefix))
+    if not (folder / "conda-meta").is_dir():
+        raise EnvironmentNotFoundError(
+            f"{folder} is not an environment",
+            cause="it has no conda-meta folder" if folder.is_dir() else "there is no such folder",
+            hint="`trainenv env list` shows what there is",
+        )
+    return Environment(folder.name, folder)
+
+
+def list_all(settings: Settings) -> list[Environment]:
+    """The environments of the workspace, by name."""
+    if not settings.envs_dir.is_dir():
+        return []
+    return [
+        Environment(folder.name, folder)
+        for folder in sorted(settings.envs_dir.iterdir())
+        if folder.name != locks.STATE_DIR and (folder / "conda-meta").is_dir()
+    ]
+
+
+def remove(settings: Settings, name: str) -> None:
+    """Remove environment ``name``: gone at once by a rename, its files after that.
+
+    Raises ``EnvironmentNotFoundError``, or ``EnvironmentBusyError`` while something runs in it.
+    """
+    get(settings, name)
+    with locks.exclusive(settings, name):
+        sweep(settings)
+        require(settings, name, exists=True)
+        registry.unregister(settings.prefix_of(name))
+        discard(settings, name)
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {near[0]!r}?" if near else ""

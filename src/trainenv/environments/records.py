@@ -1,0 +1,206 @@
+"""What stands in a prefix: its conda records, its PyPI distributions, and trainenv's own notes.
+
+Reads ``conda-meta/*.json`` and ``*.dist-info`` as they are on disk, so prefixes that conda, mamba
+or pixi made are understood as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+
+from trainenv.errors import VerificationError
+
+NOTES_DIR = "conda-meta/trainenv"
+
+
+@dataclass(frozen=True)
+class Package:
+    """One installed package. ``build`` is conda's build string, or ``"pypi"``.
+
+    ``channel`` is where it came from: a conda channel, or for PyPI packages ``"pypi"``.
+    """
+
+    name: str
+    version: str
+    build: str
+    channel: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "version": self.version, "build": self.build, "channel": self.channel}
+
+
+@dataclass(frozen=True)
+class CondaRecord:
+    """One ``conda-meta/*.json``; ``content`` is the JSON object as it stands."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.content["name"])
+
+    @property
+    def files(self) -> list[str]:
+        """The paths, relative to the prefix, that the package owns."""
+        return list(self.content.get("files") or [entry["_path"] for entry in self.paths])
+
+    @property
+    def paths(self) -> list[dict[str, Any]]:
+        """``paths_data.paths``: ``_path``, ``path_type``, ``sha256``, ``sha256_in_prefix``, …"""
+        return list((self.content.get("paths_data") or {}).get("paths") or [])
+
+    @property
+    def package(self) -> Package:
+        return Package(self.name, str(self.content["version"]), str(self.content.get("build", "")), self.channel)
+
+    @property
+    def channel(self) -> str:
+        return channel_name(str(self.content.get("channel") or ""))
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One ``*.dist-info`` folder: ``folder`` is relative to the prefix."""
+
+    name: str
+    version: str
+    folder: str
+    prefix: Path
+
+    @property
+    def key(self) -> str:
+        return canonical_name(self.name)
+
+    @property
+    def record_file(self) -> Path:
+        return self.prefix / self.folder / "RECORD"
+
+    def record(self) -> Iterator[tuple[str, str, str]]:
+        """Lines of RECORD as (path relative to the prefix, ``sha256=…`` or "", size or "")."""
+        import csv
+
+        site_packages = os.path.dirname(self.folder)
+        try:
+            with self.record_file.open(newline="", encoding="utf-8") as stream:
+                for row in csv.reader(stream):
+                    if row:
+                        path = os.path.normpath(os.path.join(site_packages, row[0]))
+                        yield path, row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else ""
+        except FileNotFoundError:
+            return
+
+    @property
+    def direct_url(self) -> dict[str, Any] | None:
+        """The content of ``direct_url.json``, for what did not come from an index."""
+        try:
+            content = json.loads((self.prefix / self.folder / "direct_url.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def canonical_name(name: str) -> str:
+    """A PyPI name as the index normalises it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def channel_name(channel: str) -> str:
+    """A channel's URL as people name it: the last path component, ``host`` for the host channel."""
+    if "://" not in channel:
+        return channel or "unknown"
+    path = channel.split("://", 1)[1].rstrip("/")
+    parts = path.split("/")
+    if len(parts) > 1 and parts[-1] in ("linux-64", "linux-aarch64", "noarch", "linux-ppc64le"):
+        parts.pop()
+    return parts[-1]
+
+
+def conda_records(prefix: Path) -> list[CondaRecord]:
+    """All conda records of ``prefix``, by name. Raises ``VerificationError`` for an unreadable one."""
+    found = []
+    for path in sorted((prefix / "conda-meta").glob("*.json")):
+        try:
+            content = json.loads(path.read_bytes())
+            found.append(CondaRecord(path, content))
+            _ = content["name"], content["version"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise VerificationError(
+                f"the record {path} can't be read",
+                cause=str(error),
+                hint="Remove the environment and create it again",
+            ) from None
+    return sorted(found, key=lambda record: record.name)
+
+
+def site_packages(prefix: Path) -> list[str]:
+    """The site-packages folders of ``prefix``, relative to it."""
+    return sorted(
+        str(folder.relative_to(prefix)) for folder in prefix.glob("lib/python3.*/site-packages") if folder.is_dir()
+    )
+
+
+def distributions(prefix: Path) -> list[Distribution]:
+    """All PyPI distributions of ``prefix``, whoever installed them, by name."""
+    found = []
+    for site in site_packages(prefix):
+        for folder in sorted((prefix / site).glob("*.dist-info")):
+            try:
+                with (folder / "METADATA").open(encoding="utf-8", errors="replace") as stream:
+                    metadata = HeaderParser().parse(stream, headersonly=True)
+            except OSError:
+                continue
+            relative = str(folder.relative_to(prefix))
+            found.append(Distribution(str(metadata["Name"]), str(metadata["Version"]), relative, prefix))
+    return sorted(found, key=lambda distribution: distribution.key)
+
+
+def pypi_distributions(prefix: Path, records: list[CondaRecord] | None = None) -> list[Distribution]:
+    """The distributions that no conda package brought."""
+    records = conda_records(prefix) if records is None else records
+    owned = {path for record in records for path in record.files if path.endswith(".dist-info/METADATA")}
+    return [found for found in distributions(prefix) if f"{found.folder}/METADATA" not in owned]
+
+
+def packages(prefix: Path) -> list[Package]:
+    """Everything installed in ``prefix``, conda and PyPI, by name."""
+    records = conda_records(prefix)
+    found = [record.package for record in records]
+    found += [Package(item.key, item.version, "pypi", "pypi") for item in pypi_distributions(prefix, records)]
+    return sorted(found, key=lambda package: package.name)
+
+
+def python_version(prefix: Path) -> str | None:
+    """The version of the prefix's Python, as its conda record has it; None without Python."""
+    for path in (prefix / "conda-meta").glob("python-[0-9]*.json"):
+        return path.name.split("-")[1]
+    return None
+
+
+def read_note(prefix: Path, name: str) -> dict[str, Any]:
+    """trainenv's own note ``name`` of the environment, ``{}`` where there is none."""
+    try:
+        content = json.loads((prefix / NOTES_DIR / name).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_note(prefix: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Replace note ``name``; whoever reads sees the old or the new one, never half of it."""
+    replace_file(prefix / NOTES_DIR / name, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``data`` beside ``path`` and rename it over: links to the old file keep their content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(data)
+    os.replace(beside, path)

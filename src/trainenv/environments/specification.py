@@ -1,0 +1,218 @@
+"""What was asked for: conda specs, channels and PyPI requirements, read from files and arguments.
+
+A file is recognised by its content, never by its name: an ``environment.yml`` handed over as
+requirements is taken as what it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainenv.errors import SpecificationError
+
+_MAX_BYTES = 10_000_000
+
+_NOT_YET = {
+    "lock-version": "pylock.toml",
+    "build-system": "pyproject.toml",
+    "project": "pyproject.toml",
+}
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What an environment shall hold.
+
+    ``conda`` are MatchSpecs, ``channels`` in order of priority, ``requirement_files`` files in
+    pip's format, ``requirements`` lines in pip's format whose relative paths begin at ``folder``.
+    ``name`` and ``variables`` are what an ``environment.yml`` gives.
+    """
+
+    conda: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    requirement_files: tuple[Path, ...] = ()
+    folder: Path = field(default_factory=Path.cwd)
+    name: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def wants_pypi(self) -> bool:
+        return bool(self.requirements or self.requirement_files)
+
+    def merged(self, other: Specification) -> Specification:
+        """Both together; ``self`` comes first. Only one of them may have requirement lines."""
+        if self.requirements and other.requirements:
+            raise SpecificationError("two environment.yml files have a pip: section", hint="Join them into one file")
+        return Specification(
+            conda=self.conda + other.conda,
+            channels=self.channels + tuple(name for name in other.channels if name not in self.channels),
+            requirements=self.requirements or other.requirements,
+            requirement_files=self.requirement_files + other.requirement_files,
+            folder=self.folder if self.requirements else other.folder,
+            name=self.name or other.name,
+            variables={**self.variables, **other.variables},
+        )
+
+
+def gather(specs: Sequence[str] = (), files: Iterable[Path] = (), channels: Sequence[str] = ()) -> Specification:
+    """One specification from command-line specs, files of any kind, and channels that come first."""
+    found = Specification(conda=tuple(checked_spec(spec, "on the command line") for spec in specs))
+    for file in files:
+        found = found.merged(read_file(file))
+    return Specification(channels=tuple(channels)).merged(found)
+
+
+def checked_spec(spec: str, where: str) -> str:
+    """``spec``, if it is a conda MatchSpec; else ``SpecificationError`` that says ``where`` it stands."""
+    from rattler import MatchSpec
+    from rattler.exceptions import InvalidMatchSpecError
+
+    try:
+        MatchSpec(spec, strict=False)
+    except (InvalidMatchSpecError, ValueError) as error:
+        raise SpecificationError(
+            f"{spec!r} {where} is not a package specification",
+            cause=str(error),
+            hint="Write it as NAME, NAME=VERSION or 'NAME>=VERSION'",
+        ) from None
+    return spec
+
+
+def read_file(file: Path) -> Specification:
+    """The specification in ``file``, whatever the file is called."""
+    text = _read_text(file)
+    if not text.strip():
+        raise SpecificationError(f"{file} is empty", hint="Name the file that lists the packages")
+    kind = _recognise(text)
+    if kind == "environment.yml":
+        return _read_environment_yml(file, text)
+    if kind == "requirements.txt":
+        return Specification(requirement_files=(file.absolute(),))
+    raise SpecificationError(
+        f"{file} is a {kind}, which can't be read yet",
+        hint="Give an environment.yml or a requirements.txt",
+    )
+
+
+def requested_names(specification: Specification) -> list[str]:
+    """The PyPI packages that the requirements name themselves, as written; URLs and paths are left out."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    names: list[str] = []
+    pending = [(line, specification.folder) for line in specification.requirements]
+    pending += [(f"-r {file}", file.parent) for file in specification.requirement_files]
+    seen: set[Path] = set()
+    while pending:
+        line, folder = pending.pop(0)
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        if match := re.match(r"(?:-r|--requirement)[ =]?(.+)", line):
+            file = folder / match[1].strip()
+            if file not in seen and file.is_file():
+                seen.add(file)
+                pending += [(text, file.parent) for text in _read_text(file).splitlines()]
+            continue
+        try:
+            names.append(Requirement(line.split(" --")[0].rstrip("\\ ")).name)
+        except InvalidRequirement:
+            continue
+    return list(dict.fromkeys(names))
+
+
+def _read_text(file: Path) -> str:
+    try:
+        if file.is_dir():
+            raise SpecificationError(f"{file} is a folder", hint="Name the file in it")
+        with file.open("rb") as stream:
+            raw = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise SpecificationError(f"{file} can't be read", cause=error.strerror or str(error)) from None
+    if len(raw) > _MAX_BYTES or b"\0" in raw.replace(b"\xff\xfe", b"", 1)[:1] or _looks_binary(raw):
+        raise SpecificationError(
+            f"{file} is not a specification",
+            cause="it holds binary data",
+            hint="Give an environment.yml or a requirements.txt",
+        )
+    for encoding in ("utf-8-sig", "utf-16") if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig",):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise SpecificationError(f"{file} is not text in UTF-8", hint="Save it as UTF-8")
+
+
+def _looks_binary(raw: bytes) -> bool:
+    return b"\0" in raw and not raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+
+
+def _recognise(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if any(line.strip() == "@EXPLICIT" for line in lines):
+        return "@EXPLICIT list"
+    for line in lines:
+        if match := re.match(r"\[+\s*([\w.-]+)", line):
+            return _NOT_YET.get(match[1].split(".")[0], "TOML file")
+        if match := re.match(r"(lock-version|[\w-]+)\s*=\s*[\"'\[{]", line):
+            return _NOT_YET.get(match[1], "TOML file")
+        break
+    keys = {match[1] for line in lines if (match := re.match(r"[\"']?([A-Za-z_]+)[\"']?\s*:(\s|$)", line))}
+    if "dependencies" in keys or {"name", "channels"} <= keys:
+        return "environment.yml"
+    if "environments" in keys and "packages" in keys:
+        return "pixi.lock"
+    if "metadata" in keys and "package" in keys:
+        return "conda-lock.yml"
+    if text.lstrip().startswith("{"):
+        return "JSON file"
+    return "YAML file" if keys else "requirements.txt"
+
+
+def _read_environment_yml(file: Path, text: str) -> Specification:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" line {mark.line + 1}" if mark else ""
+        raise SpecificationError(f"{file}{where} is not valid YAML", cause=str(error.problem)) from None
+    except YAMLError as error:
+        raise SpecificationError(f"{file} is not valid YAML", cause=str(error)) from None
+    if not isinstance(content, dict):
+        raise SpecificationError(f"{file} is not an environment.yml", cause="it is not a mapping")
+    conda: list[str] = []
+    requirements: list[str] = []
+    for entry in _list(file, content, "dependencies"):
+        if isinstance(entry, str):
+            conda.append(checked_spec(entry, f"in {file}"))
+        elif isinstance(entry, dict) and set(entry) == {"pip"}:
+            requirements += [str(line) for line in _list(file, entry, "pip")]
+        else:
+            raise SpecificationError(f"{file} has a dependency that is not understood", cause=repr(entry))
+    channels = [str(channel) for channel in _list(file, content, "channels")]
+    variables = content.get("variables") or {}
+    if not isinstance(variables, dict):
+        raise SpecificationError(f"variables in {file} must be a mapping")
+    name = content.get("name")
+    return Specification(
+        conda=tuple(conda),
+        channels=tuple(channel for channel in channels if channel != "nodefaults"),
+        requirements=tuple(requirements),
+        folder=file.absolute().parent,
+        name=None if name is None else str(name),
+        variables={str(key): str(value) for key, value in variables.items()},
+    )
+
+
+def _list(file: Path, content: dict[str, Any], key: str) -> list[Any]:
+    value = content.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise SpecificationError(f"{key} in {file} must be a list", cause=f"it is {value!r}")
+    return value

@@ -1,0 +1,215 @@
+"""Every change happens beside the environment and appears with one rename.
+
+A staging folder ``envs_dir/.trainenv/staging/NAME-XXXX`` holds the prefix being made (``prefix``)
+and a lock file that its maker, and whatever program the maker starts, keep locked. Who finds a
+staging folder without a holder finds the remains of a killed process and removes them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainenv import locks
+from trainenv.errors import EnvironmentExistsError, EnvironmentNotFoundError, InstallError
+from trainenv.settings import Settings
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A prefix in the making. ``path`` exists and is empty (or a clone, see ``staged``).
+
+    ``target_prefix`` is the prefix its files must carry in the end. Programs that write into
+    ``path`` must inherit ``lock_descriptor``, so that nobody sweeps the folder under them.
+    """
+
+    path: Path
+    target_prefix: str
+    lock_descriptor: int
+
+
+@contextmanager
+def staged(settings: Settings, name: str, *, replaces: bool = False) -> Iterator[Staging]:
+    """Make, or with ``replaces`` change, environment ``name``: whole or not at all.
+
+    Leaving the block swaps the staging prefix in with one rename; an exception removes it and
+    leaves everything as it was. With ``replaces`` the staging prefix begins as a hard-link clone of
+    the environment. Raises ``EnvironmentExistsError`` or ``EnvironmentNotFoundError`` when ``name``
+    is there or not there, and ``EnvironmentBusyError`` when another process has it.
+    """
+    target = settings.prefix_of(name)
+    with locks.exclusive(settings, name):
+        sweep(settings)
+        require(settings, name, exists=replaces)
+        folder, descriptor = _new_folder(settings, name)
+        try:
+            prefix = folder / "prefix"
+            if replaces:
+                clone(target, prefix)
+            else:
+                prefix.mkdir()
+            yield Staging(prefix, settings.target_prefix_of(name), descriptor)
+            if replaces:
+                _exchange(prefix, target, folder / "replaced")
+            else:
+                os.rename(prefix, target)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise InstallError(
+                    f"no space left for environment {name!r} on {settings.envs_dir}",
+                    cause=error.strerror or "",
+                    hint="Free some, or set envs_dir in trainenv.toml to a larger disk; nothing was changed",
+                ) from None
+            raise
+        finally:
+            remove_tree(folder)
+            os.close(descriptor)
+
+
+def discard(settings: Settings, name: str) -> None:
+    """Take environment ``name``, locked by the caller, out of sight with one rename and remove it."""
+    folder, descriptor = _new_folder(settings, name)
+    try:
+        os.rename(settings.prefix_of(name), folder / "prefix")
+    finally:
+        remove_tree(folder)
+        os.close(descriptor)
+
+
+def require(settings: Settings, name: str, *, exists: bool) -> None:
+    """Raise unless environment ``name`` is there (``exists``) or its folder is free or empty."""
+    target = settings.prefix_of(name)
+    if exists:
+        if not (target / "conda-meta").is_dir():
+            raise EnvironmentNotFoundError(
+                f"there is no environment {name!r} in {settings.envs_dir}",
+                hint="`trainenv env list` shows what there is",
+            )
+    elif target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        is_environment = (target / "conda-meta").is_dir()
+        raise EnvironmentExistsError(
+            f"environment {name!r} exists already" if is_environment else f"{target} exists and is not empty",
+            hint=f"Choose another name, or `trainenv env remove {name}` first"
+            if is_environment
+            else "Choose another name, or move that away",
+        )
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what killed processes left in staging, and finish a swap that one began."""
+    staging = _staging_dir(settings)
+    if not staging.is_dir():
+        return
+    claimed: list[tuple[Path, int]] = []
+    with _guard(settings):
+        for folder in staging.iterdir():
+            if folder.is_dir() and (descriptor := _claim(folder)) is not None:
+                _restore(settings, folder)
+                claimed.append((folder, descriptor))
+    for folder, descriptor in claimed:
+        remove_tree(folder)
+        os.close(descriptor)
+
+
+def clone(source: Path, target: Path) -> None:
+    """A copy of ``source`` at ``target`` by hard links.
+
+    What tools rewrite in place (``conda-meta``) is copied, or the original would change as well.
+    """
+    target.mkdir()
+    with os.scandir(source) as entries:
+        for entry in entries:
+            destination = target / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name == "conda-meta":
+                    shutil.copytree(entry.path, destination, symlinks=True)
+                else:
+                    clone(Path(entry.path), destination)
+            else:
+                os.link(entry.path, destination, follow_symlinks=False)
+    shutil.copystat(source, target, follow_symlinks=False)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove ``folder`` and all in it, also where its folders are read-only; missing is fine."""
+
+    def unlock(function: object, path: str, _: object) -> None:
+        with suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+    shutil.rmtree(folder, onerror=unlock)
+
+
+def _staging_dir(settings: Settings) -> Path:
+    return settings.envs_dir / locks.STATE_DIR / "staging"
+
+
+@contextmanager
+def _guard(settings: Settings) -> Iterator[None]:
+    """Between making a staging folder and locking it, nobody may sweep."""
+    descriptor = os.open(_staging_dir(settings) / ".guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _new_folder(settings: Settings, name: str) -> tuple[Path, int]:
+    staging = _staging_dir(settings)
+    staging.mkdir(parents=True, exist_ok=True)
+    with _guard(settings):
+        folder = staging / f"{name}-{secrets.token_hex(4)}"
+        folder.mkdir()
+        (folder / "target").write_text(name)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return folder, descriptor
+
+
+def _claim(folder: Path) -> int | None:
+    """The lock of a staging folder that nobody holds any more, else None."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _exchange(new: Path, target: Path, aside: Path) -> None:
+    """Swap ``new`` and ``target``: at once where the file system can, else by way of ``aside``."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(libc, "renameat2", None)
+    if renameat2 is not None:
+        swapped = renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE)
+        if swapped == 0:
+            return
+    os.rename(target, aside)
+    os.rename(new, target)
+
+
+def _restore(settings: Settings, folder: Path) -> None:
+    """Put back an environment whose two-step swap was cut off between its steps."""
+    aside = folder / "replaced"
+    with suppress(OSError):
+        target = settings.envs_dir / (folder / "target").read_text()
+        if aside.is_dir() and not target.exists():
+            os.rename(aside, target)

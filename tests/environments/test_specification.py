@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainenv.environments.specification import Specification, gather, read_file, requested_names
+from trainenv.errors import SpecificationError, TrainenvError
+
+ENVIRONMENT_YML = """
+name: my_env
+channels: [conda-forge, nodefaults]
+dependencies:
+  - python=3.11
+  - pip
+  - pip:
+      - numpy<2
+      - -r more.txt
+variables:
+  TOKENIZERS_PARALLELISM: "false"
+"""
+
+
+def _written(folder: Path, name: str, text: str | bytes) -> Path:
+    file = folder / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_an_environment_yml_is_read(tmp_path: Path) -> None:
+    found = read_file(_written(tmp_path, "environment.yml", ENVIRONMENT_YML))
+    assert found.name == "my_env"
+    assert found.channels == ("conda-forge",)
+    assert found.conda == ("python=3.11", "pip")
+    assert found.requirements == ("numpy<2", "-r more.txt")
+    assert found.folder == tmp_path
+    assert found.variables == {"TOKENIZERS_PARALLELISM": "false"}
+
+
+def test_an_environment_yml_is_recognised_under_any_name(tmp_path: Path) -> None:
+    found = gather(files=[_written(tmp_path, "requirements_chat.txt", ENVIRONMENT_YML)])
+    assert found.conda == ("python=3.11", "pip")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "numpy\n",
+        "# comment\n--index-url file:///somewhere\nnumpy==1.26.4 ; python_version > '3.8'\n",
+        "-e .\n",
+        "demo @ file:///tmp/demo.whl\n",
+        "torch>=2 \\\n  --hash=sha256:00\n",
+        "\ufeffnumpy\n",
+    ],
+)
+def test_requirements_are_passed_on_as_they_are(tmp_path: Path, text: str) -> None:
+    file = _written(tmp_path, "any.name", text)
+    assert read_file(file).requirement_files == (file,)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\x7fELF\0\0\0\1", "binary data"),
+        (b"caf\xe9\n", "not text in UTF-8"),
+        (b"@EXPLICIT\n", "@EXPLICIT"),
+        (b'lock-version = "1.0"\n', "pylock.toml"),
+        (b"[project]\nname = 'x'\n", "pyproject.toml"),
+        (b"dependencies: [python\n", "not valid YAML"),
+        (b"dependencies: python\n", "must be a list"),
+        (b"dependencies:\n  - {conda: [x]}\n", "not understood"),
+        (b"dependencies:\n  - 'py@thon'\n", "not a package specification"),
+    ],
+)
+def test_what_is_no_specification_is_named_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    file = _written(tmp_path, "given.txt", content)
+    with pytest.raises(SpecificationError) as error:
+        read_file(file)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecificationError, match="No such file"):
+        read_file(tmp_path / "none.txt")
+    with pytest.raises(SpecificationError, match="is a folder"):
+        read_file(tmp_path)
+
+
+def test_the_command_lines_channels_come_first(tmp_path: Path) -> None:
+    file = _written(tmp_path, "environment.yml", "channels: [b, a]\ndependencies: [python]\n")
+    assert gather(files=[file], channels=["a"]).channels == ("a", "b")
+
+
+def test_requested_names_follow_includes_and_skip_urls(tmp_path: Path) -> None:
+    _written(tmp_path, "more.txt", "Scikit_Learn[extra]>=1 # why\n./local/path\n--pre\n-r more.txt\n")
+    specification = Specification(requirements=("numpy<2", "-r more.txt", "git+file:///x"), folder=tmp_path)
+    assert requested_names(specification) == ["numpy", "Scikit_Learn"]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_specification_or_one_clear_line(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    file = tmp_path_factory.mktemp("any") / "file"
+    file.write_bytes(raw)
+    try:
+        read_file(file)
+    except TrainenvError as error:
+        assert "\n" not in str(error)
