@@ -1,0 +1,54 @@
+"""Run: a method and its parameters become a task, with its log, its metrics and its result.
+
+Names are imported when first used: the supervisor of a task comes through here too, and has to
+start quickly.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from trainenv.training.chart import draw
+    from trainenv.training.executor import Executor, LocalExecutor
+    from trainenv.training.method import BrokenMethod, Method, list_methods, load_method, validate
+    from trainenv.training.parameters import checked_parameters
+    from trainenv.training.run import Event, cancel, follow, start, wait
+    from trainenv.training.task import Task, list_tasks, load_task
+
+__all__ = [
+    "BrokenMethod",
+    "Event",
+    "Executor",
+    "LocalExecutor",
+    "Method",
+    "Task",
+    "cancel",
+    "checked_parameters",
+    "draw",
+    "follow",
+    "list_methods",
+    "list_tasks",
+    "load_method",
+    "load_task",
+    "start",
+    "validate",
+    "wait",
+]
+
+_MODULES = {
+    "chart": ("draw",),
+    "executor": ("Executor", "LocalExecutor"),
+    "method": ("BrokenMethod", "Method", "list_methods", "load_method", "validate"),
+    "parameters": ("checked_parameters",),
+    "run": ("Event", "cancel", "follow", "start", "wait"),
+    "task": ("Task", "list_tasks", "load_task"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"trainenv.training.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,172 @@
+"""A training method: code, parameters, and the environment that each of its stages runs in.
+
+A method is a folder ``methods/NAME/`` with a ``method.yaml`` (read in ``method_file``) and its code.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from trainenv.errors import MethodError, ParameterError
+from trainenv.settings import checked_name
+from trainenv.training.parameters import Parameter, as_text, closest
+
+FILE_NAME = "method.yaml"
+STAGES = ("train", "save", "infer", "deploy")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a method's life: a ``file`` of the method's folder, or a ``command``."""
+
+    name: str
+    file: str | None = None
+    command: tuple[str, ...] = ()
+    conda_env: str | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read."""
+
+    name: str
+    folder: Path
+    sha256: str
+    description: str = ""
+    type: str = ""
+    conda_env: str | None = None
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    error: ClassVar[None] = None
+
+    @property
+    def file(self) -> Path:
+        return self.folder / FILE_NAME
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name. Raises ``MethodError`` if the method has none."""
+        try:
+            return self.stages[name]
+        except KeyError:
+            raise MethodError(
+                f"method {self.name!r} has no stage {name!r}", hint=closest(name, list(self.stages))
+            ) from None
+
+    def environment_of(self, stage: str) -> str | None:
+        """The name of the environment that ``stage`` runs in, if the method says one."""
+        return self.stage(stage).conda_env or self.conda_env
+
+    def argv(self, stage: str, prefix: Path, parameters: Mapping[str, object]) -> list[str]:
+        """The command of ``stage`` in the environment at ``prefix``: parameters are ``--key=value``.
+
+        A Python file runs with the environment's own interpreter. Raises ``MethodError`` if a file
+        is missing.
+        """
+        chosen = self.stage(stage)
+        arguments = [f"--{name}={as_text(value)}" for name, value in parameters.items()]
+        if chosen.file is None:
+            return [*chosen.command, *arguments]
+        file = self.folder / chosen.file
+        if not file.is_file():
+            raise MethodError(f"{self.file} names {chosen.file!r} for {stage}", cause=f"{file} is not there")
+        if file.suffix == ".sh":
+            return ["bash", str(file), *arguments]
+        return [str(prefix / "bin" / "python"), str(file), *arguments]
+
+    def to_json(self) -> dict[str, object]:
+        """The method as ``trainenv method show --json`` prints it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "type": self.type,
+            "conda_env": self.conda_env,
+            "folder": str(self.folder),
+            "stages": {
+                stage.name: {
+                    "conda_env": self.environment_of(stage.name),
+                    "command": shlex.join(stage.command) if stage.file is None else None,
+                    "file": stage.file,
+                }
+                for stage in self.stages.values()
+            },
+            "parameters": {name: parameter.to_json() for name, parameter in self.parameters.items()},
+            "environment": dict(self.environment),
+            "error": None,
+        }
+
+
+@dataclass(frozen=True)
+class BrokenMethod:
+    """A method whose ``method.yaml`` can't be used; ``error`` says why, in one line."""
+
+    name: str
+    folder: Path
+    error: str
+
+    def to_json(self) -> dict[str, object]:
+        """What ``trainenv method list --json`` prints of it."""
+        return {"name": self.name, "folder": str(self.folder), "error": self.error}
+
+
+def load_method(methods_dir: Path, name: str) -> Method:
+    """The method of this name. Raises ``MethodError`` if it is missing or its file is wrong."""
+    from trainenv.training.method_file import read_method
+
+    folder = methods_dir / checked_name(name, "method")
+    if not (folder / FILE_NAME).is_file():
+        known = [found.name for found in _folders(methods_dir)]
+        raise MethodError(
+            f"no method {name!r} in {methods_dir}", hint=closest(name, known) or "There are no methods there yet"
+        )
+    return read_method(folder)
+
+
+def list_methods(methods_dir: Path) -> list[Method | BrokenMethod]:
+    """Every method by name; one with a wrong file does not hide the others."""
+    from trainenv.training.method_file import read_method
+
+    methods: list[Method | BrokenMethod] = []
+    for folder in _folders(methods_dir):
+        try:
+            methods.append(read_method(folder))
+        except MethodError as error:
+            methods.append(BrokenMethod(folder.name, folder, str(error)))
+    return methods
+
+
+def validate(method: Method, environment_exists: Callable[[str], bool]) -> list[str]:
+    """What would keep the method from running, in words; empty if nothing would."""
+    problems = [] if method.stages else ["it has no stage: name its code with 'file: train.py'"]
+    for stage in method.stages.values():
+        if stage.file is not None and not (method.folder / stage.file).is_file():
+            problems.append(f"stage {stage.name}: file {stage.file!r} is not in {method.folder}")
+        name = method.environment_of(stage.name)
+        if name is None:
+            problems.append(f"stage {stage.name}: no conda_env is named")
+        elif not environment_exists(name):
+            problems.append(f"stage {stage.name}: environment {name!r} does not exist")
+    for parameter in method.parameters.values():
+        problems += _parameter_problems(parameter)
+    return problems
+
+
+def _parameter_problems(parameter: Parameter) -> list[str]:
+    problems = []
+    low, high = parameter.minimum, parameter.maximum
+    if low is not None and high is not None and low > high:
+        problems.append(f"parameter {parameter.name}: minimum {as_text(low)} is over maximum {as_text(high)}")
+    if parameter.default is not None:
+        try:
+            parameter.checked(parameter.default)
+        except ParameterError as error:
+            problems.append(f"parameter {parameter.name}: its default is refused: {error.cause}")
+    return problems
+
+
+def _folders(methods_dir: Path) -> list[Path]:
+    return sorted(file.parent for file in methods_dir.glob(f"*/{FILE_NAME}") if file.is_file())

@@ -1,0 +1,137 @@
+"""The parameters of a method, in JSON Schema words, and the values that are given for them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainenv.errors import ParameterError
+
+if TYPE_CHECKING:
+    from trainenv.training.method import Method
+
+TYPES = ("string", "integer", "number", "boolean", "array", "object")
+
+_TRUE = ("true", "yes", "on", "1")
+_FALSE = ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. A ``default`` of None means that there is none.
+
+    Bounds count for integers and numbers and include themselves.
+    """
+
+    name: str
+    type: str = "string"
+    description: str = ""
+    default: object = None
+    minimum: float | None = None
+    maximum: float | None = None
+    enum: tuple[object, ...] = ()
+    required: bool = False
+
+    def checked(self, given: object) -> object:
+        """``given`` as a value of this parameter's type; a string is read as one.
+
+        Raises ``ParameterError``.
+        """
+        value = self._typed(given)
+        if value is None:
+            article = "an" if self.type[0] in "aeiou" else "a"
+            raise self._refusal(given, f"it must be {article} {self.type}")
+        if self.enum and value not in self.enum:
+            raise self._refusal(given, f"it must be one of {', '.join(as_text(each) for each in self.enum)}")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if self.minimum is not None and value < self.minimum:
+                raise self._refusal(given, f"the minimum is {as_text(self.minimum)}")
+            if self.maximum is not None and value > self.maximum:
+                raise self._refusal(given, f"the maximum is {as_text(self.maximum)}")
+        return value
+
+    def to_json(self) -> dict[str, object]:
+        """The words of ``method.yaml`` that say something."""
+        words = {
+            "type": self.type,
+            "description": self.description or None,
+            "default": self.default,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "enum": list(self.enum) or None,
+            "required": self.required or None,
+        }
+        return {word: value for word, value in words.items() if value is not None}
+
+    def _refusal(self, given: object, why: str) -> ParameterError:
+        return ParameterError(f"parameter {self.name!r} can't be {as_text(given)!r}", cause=why)
+
+    def _typed(self, given: object) -> object:
+        """``given`` as the parameter's type, or None if it is not of that type."""
+        if self.type == "string":
+            return given if isinstance(given, str) else None
+        value = self._read(given) if isinstance(given, str) else given
+        if self.type == "boolean":
+            return value if isinstance(value, bool) else None
+        if self.type == "array":
+            return value if isinstance(value, list) else None
+        if self.type == "object":
+            return value if isinstance(value, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if self.type == "integer":
+            return int(value) if math.isfinite(value) and value == int(value) else None
+        return float(value) if math.isfinite(value) else None
+
+    def _read(self, text: str) -> object:
+        if self.type == "boolean":
+            return True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
+        try:
+            if self.type in ("integer", "number"):
+                return int(text) if self.type == "integer" else float(text)
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+
+
+def checked_parameters(method: Method, given: Mapping[str, object]) -> dict[str, object]:
+    """Every parameter of ``method`` that has a value, given or default, in the method's order.
+
+    Strings are read as the parameter's type: ``{"epochs": "3"}`` gives ``{"epochs": 3}``. Raises
+    ``ParameterError`` for an unknown name, a wrong type, a value out of bounds, a missing value.
+    """
+    for name in given:
+        if name not in method.parameters:
+            raise ParameterError(
+                f"method {method.name!r} has no parameter {name!r}",
+                hint=closest(name, list(method.parameters)) or "It takes no parameters",
+            )
+    values = {}
+    for name, parameter in method.parameters.items():
+        if name in given:
+            values[name] = parameter.checked(given[name])
+        elif parameter.default is not None:
+            values[name] = parameter.checked(parameter.default)
+        elif parameter.required:
+            raise ParameterError(
+                f"method {method.name!r} needs a value for parameter {name!r}",
+                hint=f"Give it with --set {name}=VALUE",
+            )
+    return values
+
+
+def as_text(value: object) -> str:
+    """A value as the code gets it on its command line: strings as they are, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def closest(name: str, known: list[str]) -> str:
+    """A hint for a name that is not among ``known``; empty if nothing is known."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known are: {', '.join(known)}" if known else ""

@@ -1,0 +1,141 @@
+"""Start a task, watch it, wait for it, cancel it."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import pwd
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainenv.errors import MethodError, TaskError, TrainenvError
+from trainenv.settings import Settings
+from trainenv.training import metrics, provenance
+from trainenv.training.executor import Executor, LocalExecutor, cancel_local
+from trainenv.training.method import Method
+from trainenv.training.parameters import checked_parameters
+from trainenv.training.task import Task, create, reload
+
+_POLL_SECONDS = 0.05
+_READ_BYTES = 1 << 16
+_LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
+
+
+@dataclass(frozen=True)
+class Event:
+    """A piece of a task's log as it was written, line end included if it has come already.
+
+    ``metrics`` is the record that the line states which ends here, if it states one.
+    """
+
+    text: str
+    metrics: metrics.Metrics | None = None
+
+
+def start(
+    settings: Settings,
+    method: Method,
+    parameters: Mapping[str, object],
+    *,
+    stage: str = "train",
+    conda_env: str | None = None,
+    prefix: Path,
+    grace_seconds: float = 10.0,
+    executor: Executor | None = None,
+) -> Task:
+    """Start ``stage`` of ``method`` in the environment at ``prefix``; returns once its code runs.
+
+    The environment's name is ``conda_env``, else the one that the method names. Strings in
+    ``parameters`` are read as their types. On cancel the code has ``grace_seconds`` to end itself.
+    Code that can't be started makes a task with status ``failed`` that says why. Raises
+    ``ParameterError``, ``MethodError``, ``TaskError``, ``EnvironmentBusyError``; nothing is left of
+    the task then.
+    """
+    values = checked_parameters(method, parameters)
+    name = conda_env or method.environment_of(stage)
+    if name is None:
+        raise MethodError(
+            f"stage {stage!r} of method {method.name!r} names no environment",
+            hint=f"Add 'conda_env: NAME' to {method.file} or give --conda-env NAME",
+        )
+    task = create(
+        settings.tasks_dir,
+        method=method.name,
+        stage=stage,
+        conda_env=name,
+        prefix=str(prefix),
+        command=method.argv(stage, prefix, values),
+        working_folder=str(method.folder),
+        parameters=values,
+        environment=dict(method.environment),
+        method_sha256=method.sha256,
+        code_sha256=provenance.folder_hash(method.folder),
+        git_commit=provenance.git_commit(method.folder),
+        host=os.uname().nodename,
+        user=_user(),
+        grace_seconds=grace_seconds,
+    )
+    try:
+        return (executor or LocalExecutor(settings)).submit(task)
+    except TrainenvError:
+        shutil.rmtree(task.folder, ignore_errors=True)
+        raise
+
+
+def follow(task: Task) -> Iterator[Event]:
+    """What the task writes, from its first byte, as it comes, until the task has ended."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    lines = metrics.Lines()
+    with open(task.log_file, "rb", buffering=0) as log:
+        ended = False
+        while True:
+            data = log.read(_READ_BYTES)
+            for piece in _LINE_END.split(data):
+                text = decoder.decode(piece)
+                if text:
+                    yield Event(text, _first_metrics(lines.feed(piece)))
+            if data:
+                continue
+            if ended:
+                break
+            ended = not reload(task).active
+            if not ended:
+                time.sleep(_POLL_SECONDS)
+    rest = decoder.decode(b"", final=True)
+    last = _first_metrics(lines.finish())
+    if rest or last:
+        yield Event(rest, last)
+
+
+def wait(task: Task, timeout: float | None = None) -> Task:
+    """The task once it has ended. Raises ``TaskError`` if that takes over ``timeout`` seconds."""
+    give_up_at = None if timeout is None else time.monotonic() + timeout
+    while (current := reload(task)).active:
+        if give_up_at is not None and time.monotonic() >= give_up_at:
+            raise TaskError(f"task {task.id} is still {current.status} after {timeout:g} s")
+        time.sleep(_POLL_SECONDS)
+    return current
+
+
+def cancel(task: Task) -> Task:
+    """End the task: ask its code to end, kill what is left after the grace period; returns its end.
+
+    Raises ``TaskError`` if nothing of it runs here any more.
+    """
+    cancel_local(task)
+    return wait(task)
+
+
+def _first_metrics(lines: list[str]) -> metrics.Metrics | None:
+    return next((found for line in lines if (found := metrics.parse(line)) is not None), None)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

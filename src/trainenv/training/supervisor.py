@@ -1,0 +1,239 @@
+"""The process that stays with a task's code until it has ended, and writes down how it ended.
+
+Standard library only and quick to start; it runs detached from whoever started it (own session, no
+controlling terminal), so a task outlives its server and its terminal. The code gets a session of
+its own below it, with standard input from ``/dev/null`` and its output going straight to
+``output.log``: nothing stands between the code and its log.
+
+SIGTERM or SIGINT cancels the task: the signal is passed on to the code's process group, and what
+is left after the grace period is killed, in whatever group or session it hides. When the code ends
+by itself, processes that it left behind are ended as well: a finished task uses nothing any more.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from trainenv.environments import activation
+from trainenv.training import metrics, processes, record
+
+_POLL_SECONDS = 0.1
+_REFRESH_SECONDS = 1.0
+_READ_BYTES = 1 << 20
+_LEFT_BEHIND_GRACE_SECONDS = 2.0
+_RECORD_PATIENCE_SECONDS = 600.0
+_CANCELLING = (signal.SIGTERM, signal.SIGINT)
+
+
+def main(arguments: list[str]) -> None:
+    """Run a task to its end. The arguments are the task's folder and numbers of file descriptors.
+
+    The first is the write end of a pipe: one byte says that the code has started or could not be
+    (then the record says why). The others (the environment's lock) are held and passed on to the
+    code.
+    """
+    folder = arguments[0]
+    ready, *inherited = map(int, arguments[1:])
+    if os.fork() != 0:  # The starter needs no zombie of ours, and we can't get a terminal again.
+        os._exit(0)
+    signals = _listen()
+    processes.become_subreaper()
+    task = record.read(folder)
+    task.update(status="running", started=record.now(), supervisor=processes.identity(os.getpid()))
+    record.write(folder, task)
+    try:
+        code = _start_code(folder, task, inherited)
+    except OSError as error:
+        task.update(status="failed", finished=record.now(), error=f"the code can't be started: {error}")
+        record.write(folder, task)
+        _tell(ready)
+        return
+    _tell(ready)
+    _Supervision(folder, task, code, signals).run()
+
+
+def _tell(ready: int) -> None:
+    """Tell the starter that the task is in our hands, if it still wants to know."""
+    try:
+        os.write(ready, b"1")
+    except BrokenPipeError:
+        pass
+    os.close(ready)
+
+
+def _listen() -> int:
+    """Collect signals instead of acting on them; returns a pipe on which each is one byte."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in (*_CANCELLING, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return read_end
+
+
+def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subprocess.Popen[bytes]:
+    prefix = Path(task["prefix"])
+    variables = activation.environ(prefix, task["conda_env"], os.environ)
+    variables["PYTHONUNBUFFERED"] = "1"
+    variables.update(task["environment"])
+    variables[record.TASK_DIR_VARIABLE] = folder
+    variables["TRAINENV_TASK_ID"] = task["id"]
+    variables["TRAINENV_OUTPUTS"] = os.path.join(folder, record.OUTPUTS)
+    variables["TRAINENV_PARAMETERS"] = os.path.join(folder, record.PARAMETERS)
+    with open(os.path.join(folder, record.LOG), "ab") as log:
+        return subprocess.Popen(
+            activation.command(prefix, task["command"]),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=task["working_folder"],
+            env=variables,
+            start_new_session=True,
+            pass_fds=inherited,
+        )
+
+
+class _Supervision:
+    """A running task: its code, its log so far, and whether someone cancelled it."""
+
+    def __init__(self, folder: str, task: dict[str, Any], code: subprocess.Popen[bytes], signals: int) -> None:
+        self._folder = folder
+        self._task = task
+        self._code = code
+        self._signals = signals
+        self._log = _Log(folder)
+        self._wait_status: int | None = None
+        self._kill_at: float | None = None
+        self._refreshed = time.monotonic()
+
+    def run(self) -> None:
+        """Follow the code to its end and record it."""
+        while True:
+            self._reap()
+            if self._wait_status is not None:
+                break
+            self._pass_signals_on()
+            more = self._log.catch_up()
+            self._refresh()
+            select.select([self._signals], [], [], 0 if more else _POLL_SECONDS)
+        grace = min(_LEFT_BEHIND_GRACE_SECONDS, self._task["grace_seconds"])
+        processes.end_all(lambda: processes.descendants(os.getpid()), grace, self._reap)
+        self._log.finish()
+        self._task.update(finished=record.now(), metrics=self._log.last, **self._ending())
+        self._write_patiently()
+
+    def _reap(self) -> None:
+        """Collect dead children: the code, and orphans below it that became ours."""
+        while True:
+            try:
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._code.pid:
+                self._wait_status = wait_status
+
+    def _pass_signals_on(self) -> None:
+        try:
+            received = os.read(self._signals, 4096)
+        except BlockingIOError:
+            received = b""
+        for number in received:
+            if number in _CANCELLING:
+                if self._kill_at is None:
+                    self._kill_at = time.monotonic() + self._task["grace_seconds"]
+                try:
+                    os.killpg(self._code.pid, number)
+                except ProcessLookupError:
+                    pass
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            processes.send(signal.SIGKILL, processes.descendants(os.getpid()))
+
+    def _refresh(self) -> None:
+        """Keep the metrics in ``task.json`` about a second behind the code."""
+        if self._log.last == self._task["metrics"]:
+            return
+        if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
+            return
+        self._refreshed = time.monotonic()
+        try:
+            record.write(self._folder, self._task | {"metrics": self._log.last})
+        except OSError:
+            return
+        self._task["metrics"] = dict(self._log.last)
+
+    def _ending(self) -> dict[str, Any]:
+        """How the code ended: its own exit code, or the signal that ended it."""
+        assert self._wait_status is not None
+        code = os.waitstatus_to_exitcode(self._wait_status)
+        self._code.returncode = code
+        status = "cancelled" if self._kill_at is not None else "done" if code == 0 else "failed"
+        if code >= 0:
+            return {"status": status, "exit_code": code, "signal": None}
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"SIG{-code}"
+        return {"status": status, "exit_code": None, "signal": name}
+
+    def _write_patiently(self) -> None:
+        """Record the end; while there is no room on the disk, wait for some."""
+        give_up_at = time.monotonic() + _RECORD_PATIENCE_SECONDS
+        while True:
+            try:
+                record.write(self._folder, self._task)
+            except FileNotFoundError:
+                return  # Someone removed the task's folder.
+            except OSError:
+                if time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(_REFRESH_SECONDS)
+            else:
+                return
+
+
+class _Log:
+    """Reads ``output.log`` as it grows and appends the metrics it finds to ``metrics.jsonl``."""
+
+    def __init__(self, folder: str) -> None:
+        self._log = open(os.path.join(folder, record.LOG), "rb", buffering=0)  # noqa: SIM115
+        self._metrics = os.open(
+            os.path.join(folder, record.METRICS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+        )
+        self._lines = metrics.Lines()
+        self._unwritten = b""
+        self.last: metrics.Metrics = {}
+
+    def catch_up(self) -> bool:
+        """Read on, at most a block; returns whether there may be more."""
+        data = self._log.read(_READ_BYTES)
+        self._take(self._lines.feed(data))
+        return len(data) == _READ_BYTES
+
+    def finish(self) -> None:
+        """Read what is left, to the end of the file."""
+        while self.catch_up():
+            pass
+        self._take(self._lines.finish())
+
+    def _take(self, lines: list[str]) -> None:
+        for line in lines:
+            found = metrics.parse(line)
+            if found is not None:
+                self.last = self.last | found
+                self._unwritten += metrics.to_line(found)
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._metrics, self._unwritten) :]
+        except OSError:
+            pass  # No room on the disk: kept for the next time.

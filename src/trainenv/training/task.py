@@ -1,0 +1,215 @@
+"""A task: one execution of one stage of one method, kept in a folder of its own.
+
+The folder is the truth: ``task.json`` (what runs and how it ended), ``output.log`` (what the code
+wrote, byte for byte), ``metrics.jsonl``, ``parameters.json`` and ``outputs/``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from trainenv.errors import TaskError
+from trainenv.training import processes, record
+
+ACTIVE = ("queued", "running")
+
+_STAGING = ".new-"
+_STALE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What ``task.json`` says, and the folder it lies in.
+
+    ``status`` is ``queued``, ``running``, ``done`` (exit code 0), ``failed``, ``cancelled`` or
+    ``lost`` (its supervisor is gone and left no result). Code that a signal ended has no
+    ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
+    ``supervisor`` tells the process that answers for the task from any other (see
+    ``processes.identity``). Times are ISO 8601 in UTC.
+    """
+
+    folder: Path
+    id: str
+    method: str
+    stage: str
+    status: str
+    conda_env: str
+    prefix: str
+    command: list[str]
+    working_folder: str
+    parameters: dict[str, object]
+    environment: dict[str, str]
+    created: str
+    method_sha256: str
+    code_sha256: str
+    host: str
+    user: str
+    supervisor: dict[str, object]
+    grace_seconds: float
+    git_commit: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    error: str | None = None
+    metrics: dict[str, int | float | None] = field(default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        """Whether the task still waits or runs."""
+        return self.status in ACTIVE
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / record.LOG
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / record.METRICS
+
+    @property
+    def outputs(self) -> Path:
+        """Where the code leaves its results."""
+        return self.folder / record.OUTPUTS
+
+    @property
+    def outcome(self) -> str:
+        """How the task stands, in a few words: ``failed (exit code 3)``."""
+        if self.error:
+            return f"{self.status} ({self.error})"
+        if self.signal:
+            return f"{self.status} ({self.signal})"
+        if self.exit_code:
+            return f"{self.status} (exit code {self.exit_code})"
+        return self.status
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``task.json``."""
+        values = asdict(self)
+        del values["folder"]
+        return values
+
+
+def create(tasks_dir: Path, **values: Any) -> Task:
+    """Make the folder of a new task, ``queued``, with a new id. It appears whole.
+
+    ``values`` are the fields of ``Task`` that describe what is to run. Raises ``TaskError`` if the
+    folder can't be written.
+    """
+    try:
+        tasks_dir.mkdir(parents=True, exist_ok=True)
+        _remove_stale(tasks_dir)
+        while True:
+            identifier = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+            task = Task(
+                folder=tasks_dir / identifier,
+                id=identifier,
+                status="queued",
+                created=record.now(),
+                supervisor=processes.identity(os.getpid()),
+                **values,
+            )
+            if _appear(task):
+                return task
+    except OSError as error:
+        raise TaskError(f"no task can be made in {tasks_dir}", cause=error.strerror or str(error)) from None
+
+
+def _appear(task: Task) -> bool:
+    """Build the task's folder beside its place and rename it there; False if the id is taken."""
+    staging = task.folder.parent / f"{_STAGING}{task.id}"
+    try:
+        staging.mkdir()
+    except FileExistsError:
+        return False
+    try:
+        (staging / record.OUTPUTS).mkdir()
+        (staging / record.LOG).touch()
+        record.write_json(str(staging / record.PARAMETERS), task.parameters)
+        record.write(str(staging), task.to_json())
+        if task.folder.exists():
+            return False
+        staging.rename(task.folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return True
+
+
+def _remove_stale(tasks_dir: Path) -> None:
+    """Remove what a killed process left of a folder that never appeared."""
+    for staging in tasks_dir.glob(f"{_STAGING}*"):
+        try:
+            age = time.time() - staging.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if age > _STALE_SECONDS:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def load_task(tasks_dir: Path, identifier: str) -> Task:
+    """The task with this id, or the only one whose id begins so, as it stands now.
+
+    Raises ``TaskError`` if there is none or there are several.
+    """
+    if identifier and (tasks_dir / identifier / record.RECORD).is_file() and Path(identifier).name == identifier:
+        return _load(tasks_dir / identifier)
+    tasks = list_tasks(tasks_dir)
+    found = [task for task in tasks if identifier and task.id.startswith(identifier)]
+    if len(found) > 1:
+        raise TaskError(f"{len(found)} tasks begin with {identifier!r}", hint=f"The newest is {found[0].id}")
+    if not found:
+        hint = f"The newest is {tasks[0].id}" if tasks else "No task has been started yet"
+        raise TaskError(f"no task {identifier!r} in {tasks_dir}", hint=hint)
+    return found[0]
+
+
+def reload(task: Task) -> Task:
+    """The same task as it stands now. Raises ``TaskError`` if it has been removed."""
+    return _load(task.folder)
+
+
+def list_tasks(tasks_dir: Path) -> list[Task]:
+    """Every readable task, newest first."""
+    tasks = []
+    try:
+        folders = [entry for entry in tasks_dir.iterdir() if not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    for folder in folders:
+        try:
+            tasks.append(_load(folder))
+        except TaskError:
+            continue
+    return sorted(tasks, key=lambda task: (task.created, task.id), reverse=True)
+
+
+def _load(folder: Path) -> Task:
+    task = _read(folder)
+    if not task.active or _supervised(task):
+        return task
+    # It may have written its result between our reading and its end.
+    task = _read(folder)
+    if not task.active or _supervised(task):
+        return task
+    return replace(task, status="lost", error="its supervisor is gone and left no result")
+
+
+def _read(folder: Path) -> Task:
+    try:
+        values: Mapping[str, Any] = record.read(str(folder))
+        known = {each.name for each in fields(Task)} - {"folder"}
+        return Task(folder=folder, **{key: value for key, value in values.items() if key in known})
+    except (OSError, ValueError, TypeError) as error:
+        raise TaskError(f"{folder / record.RECORD} can't be read", cause=str(error)) from None
+
+
+def _supervised(task: Task) -> bool:
+    """Whether the task's supervisor lives. One on another machine can't be seen and is trusted."""
+    return task.host != os.uname().nodename or processes.alive(task.supervisor)

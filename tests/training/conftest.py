@@ -1,0 +1,84 @@
+"""A workspace with one environment whose interpreter is the tests' own, and methods made on the spot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from trainenv import settings as settings_module
+from trainenv.settings import Settings
+from trainenv.training import processes, record
+from trainenv.training.method import Method, load_method
+from trainenv.training.run import start
+from trainenv.training.task import Task, list_tasks
+
+
+class Bench:
+    """A workspace to start tasks in, and a look at the processes that they are made of."""
+
+    environment = "small_env"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.prefix = settings.prefix_of(self.environment)
+
+    def method(self, code: str, *, yaml: str = "conda_env: small_env\nfile: train.py\n") -> Method:
+        """A method called ``probe`` with this code and this ``method.yaml``."""
+        folder = self.settings.methods_dir / "probe"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "train.py").write_text(textwrap.dedent(code))
+        (folder / "method.yaml").write_text(textwrap.dedent(yaml))
+        return load_method(self.settings.methods_dir, "probe")
+
+    def start(self, code: str, *, grace_seconds: float = 10.0) -> Task:
+        """A task that runs this code."""
+        return start(self.settings, self.method(code), {}, prefix=self.prefix, grace_seconds=grace_seconds)
+
+    def start_and_hear(self, code: str, *, grace_seconds: float = 10.0) -> Task:
+        """The same, once the code has printed a line."""
+        task = self.start(code, grace_seconds=grace_seconds)
+        self.until(lambda: "\n" in task.log_file.read_text())
+        return task
+
+    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+        """Wait for ``condition``; fails if it never comes true."""
+        give_up_at = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < give_up_at, "what was waited for never came"
+            time.sleep(0.01)
+
+    def supervisor(self, task: Task) -> int:
+        pid = task.supervisor["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+    def code_processes(self, task: Task) -> list[int]:
+        """The processes that the task's code consists of."""
+        return processes.with_variable(record.TASK_DIR_VARIABLE, str(task.folder))
+
+    def end_everything(self) -> None:
+        for task in list_tasks(self.settings.tasks_dir):
+            if task.active:
+                processes.send(signal.SIGKILL, [self.supervisor(task)])
+            for pid in self.code_processes(task):
+                processes.send(signal.SIGKILL, [pid])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """What a failing test leaves running is ended afterwards."""
+    root = tmp_path / "workspace"
+    bin_folder = root / "envs" / Bench.environment / "bin"
+    bin_folder.mkdir(parents=True)
+    (bin_folder / "python").symlink_to(os.path.realpath(sys.executable))
+    (root / settings_module.FILE_NAME).touch()
+    made = Bench(settings_module.load(root))
+    yield made
+    made.end_everything()

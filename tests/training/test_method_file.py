@@ -1,0 +1,212 @@
+"""method.yaml: what it may say, and that each mistake names its file and line."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainenv.errors import MethodError, UsageError
+from trainenv.training.method import BrokenMethod, Method, list_methods, load_method, validate
+from trainenv.training.method_file import read_method
+
+
+def write(methods_dir: Path, yaml: str | bytes, name: str = "probe") -> Path:
+    folder = methods_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.py").touch()
+    content = yaml if isinstance(yaml, bytes) else textwrap.dedent(yaml).lstrip("\n").encode()
+    (folder / "method.yaml").write_bytes(content)
+    return folder
+
+
+def load(methods_dir: Path, yaml: str) -> Method:
+    write(methods_dir, yaml)
+    return load_method(methods_dir, "probe")
+
+
+def test_the_short_form(tmp_path: Path) -> None:
+    method = load(tmp_path, "conda_env: small_env\nfile: train.py\n")
+    assert method.name == "probe"
+    assert method.environment_of("train") == "small_env"
+    assert method.argv("train", Path("/envs/small_env"), {"n": 3, "on": True, "text": "a b"}) == [
+        "/envs/small_env/bin/python",
+        str(tmp_path / "probe" / "train.py"),
+        "--n=3",
+        "--on=true",
+        "--text=a b",
+    ]
+
+
+def test_the_long_form(tmp_path: Path) -> None:
+    method = load(
+        tmp_path,
+        """
+        name: probe
+        description: A probe
+        type: chat
+        conda_env: base_env
+        stages:
+          train: {file: train.py}
+          save: {command: [python, -m, "save it"]}
+          infer: {command: "python -m 'infer it'", conda_env: other_env}
+        parameters:
+          rate: {type: number, default: 0.1, minimum: 0, maximum: 1, description: Step size}
+          kind: {enum: [a, b], default: a}
+          depth: {default: 4}
+          data: {required: true}
+        environment: {THREADS: 2, MODE: fast}
+        """,
+    )
+    assert (method.description, method.type) == ("A probe", "chat")
+    assert method.stage("save").command == ("python", "-m", "save it")
+    assert method.stage("infer").command == ("python", "-m", "infer it")
+    assert [method.environment_of(name) for name in method.stages] == ["base_env", "base_env", "other_env"]
+    assert [each.type for each in method.parameters.values()] == ["number", "string", "integer", "string"]
+    assert method.parameters["data"].required
+    assert method.environment == {"THREADS": "2", "MODE": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("line", "yaml", "says"),
+    [
+        (2, "conda_env: e\nfile: [train.py\n", "not valid YAML"),
+        (2, "conda_env: e\nconda_env: f\n", "duplicate key"),
+        (1, "just text", "mapping"),
+        (1, "", "mapping"),
+        (2, "conda_env: e\nfiel: train.py\n", "fiel: this word is unknown. Did you mean 'file'"),
+        (1, "conda_env: a/b\n", "can't name an environment"),
+        (1, "conda_env: [a]\n", "conda_env: it must be text"),
+        (1, "name: other\n", "the folder is called 'probe'"),
+        (1, "file: ../train.py\n", "must be a file in the method's folder"),
+        (1, "file: train.exe\n", ".py or .sh"),
+        (2, "stages:\n  trian: {file: train.py}\n", "Did you mean 'train'"),
+        (2, "stages:\n  train: {}\n", "either a file or a command"),
+        (2, "stages:\n  train: {file: train.py, command: x}\n", "either a file or a command"),
+        (2, "stages:\n  train: train.py\n", "stages.train: it must be a mapping"),
+        (2, "stages:\n  train: {command: 'a \"b'}\n", "No closing quotation"),
+        (2, "stages:\n  train: {command: [1]}\n", "text or a list of texts"),
+        (1, "file: train.py\nstages: {train: {file: train.py}}\n", "given in stages already"),
+        (2, "parameters:\n  3x: {default: 1}\n", "a parameter's name"),
+        (2, "parameters:\n  1: {default: 1}\n", "parameters.1: it must be text"),
+        (
+            3,
+            "parameters:\n  n:\n    minimun: 1\n",
+            "parameters.n.minimun: this word is unknown. Did you mean 'minimum'",
+        ),
+        (3, "parameters:\n  n:\n    type: int\n", "'int' is no type. Did you mean"),
+        (3, "parameters:\n  n:\n    minimum: low\n", "it must be a number"),
+        (3, "parameters:\n  n:\n    required: maybe\n", "true or false"),
+        (3, "parameters:\n  n:\n    enum: a\n", "it must be a list"),
+        (3, "parameters:\n  n:\n    default: 2024-01-01\n", "Put it in quotes"),
+        (2, "environment:\n  A: [1]\n", "Put it in quotes"),
+        (2, "environment:\n  A: true\n", "Put it in quotes"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_line(tmp_path: Path, line: int, yaml: str, says: str) -> None:
+    with pytest.raises(MethodError) as caught:
+        load(tmp_path, yaml)
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path}/probe/method.yaml:{line}: ")
+    assert says in told and "\n" not in told
+
+
+def test_words_that_are_shared_by_an_anchor_count_as_written(tmp_path: Path) -> None:
+    method = load(
+        tmp_path,
+        """
+        parameters:
+          a: &base {default: &on true, required: *on}
+          b: {<<: *base, default: false}
+        """,
+    )
+    a, b = method.parameters.values()
+    assert (a.type, a.default, a.required) == ("boolean", True, True)
+    assert (b.type, b.default, b.required) == ("boolean", False, True)
+
+
+@pytest.mark.parametrize("content", [b"name: \xff\xfe\n", b"a: " + b"[" * 20_000])
+def test_a_file_that_is_not_yaml_is_one_line(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, content)
+    with pytest.raises(MethodError, match="not valid YAML"):
+        load_method(tmp_path, "probe")
+
+
+@given(st.text(alphabet=st.sampled_from("abn:{}[]-&*!<'\"\n #|>%@0.,?~\t"), max_size=60))
+def test_any_text_is_a_method_or_a_method_error(tmp_path_factory: pytest.TempPathFactory, yaml: str) -> None:
+    folder = write(tmp_path_factory.getbasetemp() / "any", yaml.encode())
+    try:
+        read_method(folder)
+    except MethodError as error:
+        assert "\n" not in str(error)
+
+
+def test_an_unknown_method_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(MethodError, match="There are no methods there yet"):
+        load_method(tmp_path / "none", "probe")
+    write(tmp_path, "file: train.py")
+    with pytest.raises(MethodError, match=r"Did you mean 'probe'\?"):
+        load_method(tmp_path, "prode")
+    with pytest.raises(MethodError, match="Known are: probe"):
+        load_method(tmp_path, "zzz")
+    with pytest.raises(UsageError, match="can't name a method"):
+        load_method(tmp_path, "../probe")
+
+
+def test_a_broken_method_hides_no_other(tmp_path: Path) -> None:
+    write(tmp_path, "file: train.py", "good")
+    write(tmp_path, "file: [", "broken")
+    (tmp_path / "no_method").mkdir()
+    broken, good = list_methods(tmp_path)
+    assert isinstance(broken, BrokenMethod) and "method.yaml:1" in broken.error
+    assert isinstance(good, Method) and good.error is None
+    assert list_methods(tmp_path / "none") == []
+
+
+def test_validate_says_what_would_keep_it_from_running(tmp_path: Path) -> None:
+    method = load(
+        tmp_path,
+        """
+        stages:
+          train: {file: missing.py, conda_env: there}
+          save: {command: save, conda_env: absent}
+          infer: {command: infer}
+        parameters:
+          epochs: {type: integer, default: 0, minimum: 1}
+          rate: {type: number, default: fast}
+          both: {type: number, minimum: 2, maximum: 1}
+        """,
+    )
+    problems = validate(method, lambda name: name == "there")
+    assert problems == [
+        f"stage train: file 'missing.py' is not in {method.folder}",
+        "stage save: environment 'absent' does not exist",
+        "stage infer: no conda_env is named",
+        "parameter epochs: its default is refused: the minimum is 1",
+        "parameter rate: its default is refused: it must be a number",
+        "parameter both: minimum 2 is over maximum 1",
+    ]
+    with pytest.raises(MethodError, match=r"missing\.py"):
+        method.argv("train", Path("/envs/there"), {})
+
+
+def test_a_method_without_code_is_invalid_and_a_good_one_is_not(tmp_path: Path) -> None:
+    assert validate(load(tmp_path, "conda_env: e"), lambda _: True) != []
+    assert validate(load(tmp_path, "conda_env: e\nfile: train.py"), lambda _: True) == []
+
+
+def test_a_stage_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(MethodError, match=r"no stage 'infer'\. Known are: train"):
+        load(tmp_path, "file: train.py").environment_of("infer")
+
+
+def test_a_shell_script_runs_with_bash(tmp_path: Path) -> None:
+    method = load(tmp_path, "file: train.sh")
+    script = method.folder / "train.sh"
+    script.touch()
+    os.chmod(script, 0o600)
+    assert method.argv("train", Path("/p"), {}) == ["bash", str(script)]

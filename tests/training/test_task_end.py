@@ -1,0 +1,188 @@
+"""Cancelled, killed, abandoned: however a task ends, nothing of it is left and its record is true."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import trainenv
+from trainenv.errors import TaskError
+from trainenv.training import processes
+from trainenv.training.run import cancel, follow, wait
+from trainenv.training.task import Task, list_tasks, load_task, reload
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Bench
+
+STUBBORN = """
+    import signal, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("up")
+    time.sleep(60)
+    """
+
+HIDING = """
+    import os, signal, time
+    # A grandchild that ignores SIGTERM, in a session of its own, whose parent is gone.
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            print("up", flush=True)
+            time.sleep(60)
+        os._exit(0)
+    os.wait()
+    """
+
+
+def test_cancel_lets_the_code_end_itself(bench: Bench) -> None:
+    task = bench.start_and_hear(
+        """
+        import signal, sys, time
+        def stop(*_):
+            print("saved a checkpoint")
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, stop)
+        print("up")
+        time.sleep(60)
+        """
+    )
+    ended = cancel(task)
+    assert (ended.status, ended.exit_code) == ("cancelled", 0)
+    assert task.log_file.read_text() == "up\nsaved a checkpoint\n"
+
+
+def test_an_interrupt_reaches_the_code_as_one(bench: Bench) -> None:
+    task = bench.start_and_hear(
+        """
+            import time
+            try:
+                print("up")
+                time.sleep(60)
+            except KeyboardInterrupt:
+                raise SystemExit(7)
+            """
+    )
+    os.kill(bench.supervisor(task), signal.SIGINT)
+    ended = wait(task)
+    assert (ended.status, ended.exit_code) == ("cancelled", 7)
+
+
+def test_cancel_kills_code_that_ignores_it(bench: Bench) -> None:
+    ended = cancel(bench.start_and_hear(STUBBORN, grace_seconds=0.2))
+    assert (ended.status, ended.exit_code, ended.signal) == ("cancelled", None, "SIGKILL")
+
+
+def test_cancel_finds_grandchildren_in_their_own_session(bench: Bench) -> None:
+    task = bench.start_and_hear(HIDING + "time.sleep(60)", grace_seconds=0.2)
+    assert len(bench.code_processes(task)) == 2
+    assert cancel(task).status == "cancelled"
+    assert bench.code_processes(task) == []
+
+
+def test_what_the_code_leaves_behind_ends_with_it(bench: Bench) -> None:
+    task = bench.start(HIDING + "raise SystemExit(3)", grace_seconds=0.2)
+    assert wait(task).exit_code == 3
+    assert bench.code_processes(task) == []
+
+
+def test_a_task_that_has_ended_cannot_be_cancelled(bench: Bench) -> None:
+    task = wait(bench.start("pass"))
+    with pytest.raises(TaskError, match="it is done"):
+        cancel(task)
+    assert reload(task).status == "done"
+
+
+def test_a_task_outlives_who_started_it(bench: Bench) -> None:
+    bench.method("import time; print('up'); time.sleep(0.5); print('still here')")
+    starter = starting_process(bench)
+    assert starter.stdout is not None
+    task = load_task(bench.settings.tasks_dir, starter.stdout.readline().strip())
+    os.killpg(starter.pid, signal.SIGHUP)
+    os.killpg(starter.pid, signal.SIGKILL)
+    starter.communicate()
+    ended = wait(task)
+    assert ended.status == "done"
+    assert task.log_file.read_text() == "up\nstill here\n"
+
+
+def test_a_starter_killed_at_any_moment_leaves_a_whole_task_or_none(bench: Bench) -> None:
+    bench.method("print('up')")
+    for moment in range(12):
+        starter = starting_process(bench)
+        time.sleep(moment * 0.02)
+        os.kill(starter.pid, signal.SIGKILL)
+        starter.communicate()
+    for folder in bench.settings.tasks_dir.glob("[!.]*"):
+        bench.until(partial(never_ran_or_ran_well, load_task(bench.settings.tasks_dir, folder.name)))
+    assert wait(bench.start("print('up')")).status == "done"
+
+
+def never_ran_or_ran_well(task: Task) -> bool:
+    # Between its starter's death and its supervisor's first word a task looks lost for a moment.
+    outcome = (reload(task).outcome, task.log_file.read_text())
+    return outcome in (("lost (its supervisor is gone and left no result)", ""), ("done", "up\n"))
+
+
+def starting_process(bench: Bench) -> subprocess.Popen[str]:
+    """A process that starts method ``probe``, prints the task's id and stays."""
+    code = f"""
+        import time
+        from trainenv import settings
+        from trainenv.training.method import load_method
+        from trainenv.training.run import start
+        known = settings.load({str(bench.settings.root)!r})
+        method = load_method(known.methods_dir, "probe")
+        print(start(known, method, {{}}, prefix=known.prefix_of({bench.environment!r})).id, flush=True)
+        time.sleep(60)
+        """
+    source = str(Path(trainenv.__file__ or "").parent.parent)
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": source},
+    )
+
+
+def test_a_task_without_its_supervisor_is_lost(bench: Bench) -> None:
+    task = bench.start_and_hear("import time; print('up'); time.sleep(60)", grace_seconds=0.5)
+    os.kill(bench.supervisor(task), signal.SIGKILL)
+    bench.until(lambda: reload(task).status == "lost")
+    assert [event.text for event in follow(task)] == ["up\n"]
+    assert [each.status for each in list_tasks(bench.settings.tasks_dir)] == ["lost"]
+
+    assert len(bench.code_processes(task)) == 1, "the code itself goes on"
+    assert cancel(task).status == "lost"
+    assert bench.code_processes(task) == []
+    with pytest.raises(TaskError, match="nothing of task"):
+        cancel(task)
+
+
+def test_a_task_on_another_machine_is_believed(bench: Bench) -> None:
+    task = bench.start_and_hear("import time; print('up'); time.sleep(60)")
+    record = task.folder / "task.json"
+    record.write_text(record.read_text().replace(f'"host": "{task.host}"', '"host": "elsewhere"'))
+    os.kill(bench.supervisor(task), signal.SIGKILL)
+    assert reload(task).status == "running"
+    with pytest.raises(TaskError, match="runs on elsewhere"):
+        cancel(task)
+
+
+def test_a_removed_folder_does_not_trouble_the_supervisor(bench: Bench, tmp_path: Path) -> None:
+    task = bench.start_and_hear("import time; print('up'); time.sleep(60)")
+    task.folder.rename(tmp_path / "elsewhere")
+    os.kill(bench.supervisor(task), signal.SIGTERM)
+    bench.until(lambda: not bench.code_processes(task))
+    bench.until(lambda: not processes.alive(task.supervisor))
+    assert (tmp_path / "elsewhere" / "output.log").read_text() == "up\n"
