@@ -1,0 +1,5 @@
+"""``python -m trainenv`` is the ``trainenv`` program."""
+
+from trainenv.cli import main
+
+main()

@@ -1,0 +1,93 @@
+"""The command tree. A command's module is imported when the command is used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+import click
+
+from trainenv.errors import TrainenvError, UsageError
+
+COMMANDS = {
+    "create": "create:create",
+    "install": "create:install",
+    "list": "env:list_packages",
+    "env": "env:env",
+    "run": "forms:run",
+    "activate": "activate:activate",
+    "pack": "archive:pack",
+    "unpack": "archive:unpack",
+    "inspect": "archive:inspect",
+    "method": "method:method",
+    "train": "train:train",
+    "task": "task:task",
+    "doctor": "doctor:doctor",
+    "demo": "demo:demo",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named as ``module:attribute`` under ``trainenv.cli``."""
+
+    def __init__(self, *, lazy: Mapping[str, str], **rest: object) -> None:
+        super().__init__(**rest)  # type: ignore[arg-type]
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._lazy:
+            return None
+        module, _, attribute = self._lazy[cmd_name].partition(":")
+        command = getattr(importlib.import_module(f"trainenv.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self._lazy and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self._lazy, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "See `trainenv --help`"
+            raise UsageError(f"there is no command {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--workspace", metavar="DIR", help="The workspace to use (else $TRAINENV_HOME, or the nearest upward).")
+@click.version_option(package_name="trainenv")
+@click.pass_context
+def app(ctx: click.Context, workspace: str | None) -> None:
+    """Build, move and run the Python environments of model-training code.
+
+    \b
+    Example:
+      trainenv create -n my_training_env python=3.11 -r requirements.txt
+      trainenv pack -n my_training_env -o my_training_env.tar.zst
+      trainenv unpack my_training_env.tar.zst
+      trainenv train my_method --set epochs=3
+    """
+    ctx.obj = workspace
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run the command line ``arguments``; returns the exit code. Raises ``TrainenvError``."""
+    try:
+        result = app.main(args=arguments, prog_name="trainenv", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else error.format_message())
+        return 0
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "trainenv"
+        raise UsageError(error.format_message().rstrip("."), hint=f"See `{where} --help`") from None
+    except click.ClickException as error:
+        raise TrainenvError(error.format_message()) from None
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,109 @@
+"""``trainenv method …``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from trainenv.cli.output import json_option, print_json, print_table, workspace
+
+
+@click.group()
+def method() -> None:
+    """List, show and validate training methods.
+
+    \b
+    Example:
+      trainenv method list
+    """
+
+
+@method.command("list")
+@json_option
+@click.pass_context
+def list_methods(ctx: click.Context, as_json: bool) -> None:
+    """List the training methods of the workspace.
+
+    \b
+    Example:
+      trainenv method list --json
+    """
+    place = workspace(ctx, as_json=as_json)
+    shown = [found.to_json() for found in place.methods()]
+    if as_json:
+        print_json(shown)
+        return
+    if not shown:
+        print(f"No methods in {place.settings.methods_dir}")
+        return
+    print_table(
+        ["Name", "Type", "conda_env", "Description"],
+        [
+            (item["name"], item.get("type", ""), item.get("conda_env", ""), item["error"] or item.get("description"))
+            for item in shown
+        ],
+    )
+
+
+@method.command()
+@click.argument("name")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Show a training method: its stages, environments and parameters.
+
+    \b
+    Example:
+      trainenv method show breast_cancer_sgd
+    """
+    found = workspace(ctx, as_json=as_json).method(name)
+    if as_json:
+        print_json(found.to_json())
+        return
+    print_table(
+        ["Method", found.name],
+        [("type", found.type), ("description", found.description), ("folder", found.folder)]
+        + [(f"stage {stage}", f"in {found.environment_of(stage) or 'no environment'}") for stage in found.stages],
+    )
+    parameters = [parameter.to_json() for parameter in found.parameters.values()]
+    if parameters:
+        print()
+        print_table(
+            ["Parameter", "Type", "Default", "Description"],
+            [
+                (key, item.get("type"), item.get("default"), item.get("description"))
+                for key, item in zip(found.parameters, parameters, strict=True)
+            ],
+        )
+    settings = "".join(
+        f" --set {key}={item['default']}"
+        for key, item in zip(found.parameters, parameters, strict=True)
+        if item.get("default") is not None
+    )
+    print(f"\nRun it: trainenv train {found.name}{settings}")
+
+
+@method.command()
+@click.argument("name")
+@json_option
+@click.pass_context
+def validate(ctx: click.Context, name: str, as_json: bool) -> int:
+    """Check that a training method could run: its file, its code, its environments, its defaults.
+
+    Exits with 1 when it could not.
+
+    \b
+    Example:
+      trainenv method validate breast_cancer_sgd
+    """
+    place = workspace(ctx, as_json=as_json)
+    problems = place.validate(place.method(name))
+    if as_json:
+        print_json({"name": name, "ok": not problems, "problems": problems})
+    elif problems:
+        for problem in problems:
+            print(f"trainenv: {name}: {problem}", file=sys.stderr)
+    else:
+        print(f"{name} is ready to run")
+    return 1 if problems else 0

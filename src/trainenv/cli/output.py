@@ -1,0 +1,75 @@
+"""How results look: tables for people, JSON for programs; options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from trainenv.api import Workspace
+from trainenv.environments.environment import Environment
+from trainenv.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask; trainenv asks only before it removes.")
+
+
+def environment_options(command: F) -> F:
+    """``-n NAME`` or ``-p PREFIX``, as conda has them."""
+    command = click.option("-p", "--prefix", metavar="PREFIX", help="Folder of the environment, instead of a name.")(
+        command
+    )
+    return click.option("-n", "--name", metavar="NAME", help="Name of the environment.")(command)
+
+
+def workspace(ctx: click.Context, *, as_json: bool = False) -> Workspace:
+    """The workspace that the command line means; with ``as_json`` its progress is JSON lines."""
+    from trainenv.progress import JsonLinesReporter, RichReporter
+
+    return Workspace(ctx.find_root().obj, reporter=JsonLinesReporter() if as_json else RichReporter())
+
+
+def chosen(place: Workspace, name: str | None, prefix: str | None) -> Environment:
+    """The environment that ``-n`` or ``-p`` names."""
+    if (name is None) == (prefix is None):
+        raise UsageError("name one environment, with -n NAME or -p PREFIX", hint="See `trainenv env list`")
+    if prefix is not None:
+        return place.environment_at(prefix)
+    assert name is not None
+    return place.environment(name)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """A table on standard output; columns named in ``right`` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
+
+
+def human_size(count: int) -> str:
+    """Bytes as ``12.3 MB`` (powers of 1000)."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

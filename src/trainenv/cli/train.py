@@ -1,0 +1,95 @@
+"""``trainenv train``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import click
+
+from trainenv.api import Workspace
+from trainenv.cli.output import json_option, print_json, workspace
+from trainenv.errors import UsageError
+from trainenv.training import Task
+
+
+@click.command()
+@click.argument("method")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the method.")
+@click.option("--stage", default="train", show_default=True, help="The stage to run.")
+@click.option("--conda-env", metavar="NAME", help="Run in this environment instead of the method's conda_env.")
+@click.option("--detach", is_flag=True, help="Return at once; the task runs on.")
+@json_option
+@click.pass_context
+def train(
+    ctx: click.Context,
+    method: str,
+    settings: tuple[str, ...],
+    stage: str,
+    conda_env: str | None,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Run a training method in the environment that its conda_env names.
+
+    The log appears as it is written. Ctrl-C cancels the task; a closed terminal does not.
+
+    \b
+    Example:
+      trainenv train breast_cancer_sgd --set epochs=20 --set learning_rate=0.01
+    """
+    place = workspace(ctx, as_json=as_json)
+    task = place.start(method, stage=stage, conda_env=conda_env, **_parameters(settings))
+    if detach:
+        if as_json:
+            print_json(task.to_json())
+        else:
+            print(f"Started task {task.id}. Follow it: trainenv task logs -f {task.id}")
+        return 0
+    if not as_json:
+        print(f"trainenv: task {task.id}: {method} in {task.conda_env}", file=sys.stderr)
+    ended = show_until_end(place, task, quiet=as_json)
+    if as_json:
+        print_json(ended.to_json())
+    else:
+        print(f"trainenv: task {ended.id} {ended.outcome}, results in {ended.folder}", file=sys.stderr)
+    return exit_code_of(ended)
+
+
+def show_until_end(place: Workspace, task: Task, *, quiet: bool = False) -> Task:
+    """Print the log as it comes; Ctrl-C and TERM cancel the task. Returns the ended task."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        for event in place.follow(task):
+            if not quiet:
+                sys.stdout.write(event.text)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(f"\ntrainenv: cancelling task {task.id}", file=sys.stderr)
+        place.cancel(task)
+    return place.task(task.id)
+
+
+def exit_code_of(task: Task) -> int:
+    """The code's own exit code, as a shell would have it for a signal, 130 when cancelled."""
+    if task.status == "cancelled":
+        return 130
+    if task.signal:
+        return 128 + signal.Signals[task.signal].value
+    if task.exit_code is not None:
+        return task.exit_code
+    return 0 if task.status == "done" else 1
+
+
+def _parameters(settings: tuple[str, ...]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {setting!r} is not KEY=VALUE", hint="Example: --set epochs=3")
+        found[key] = value
+    return found

@@ -1,0 +1,105 @@
+"""What of this machine and workspace trainenv can use, found by trying."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from trainenv.settings import Settings
+
+State = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``error`` means that something will not work."""
+
+    name: str
+    state: State
+    text: str
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything in turn; quick things first."""
+    yield _workspace(settings)
+    yield _disk(settings)
+    yield from _pip()
+    yield _uv(settings)
+    yield from _interpreters(settings)
+    yield from _channels(settings)
+    yield from _programs()
+
+
+def _workspace(settings: Settings) -> Finding:
+    file = f"settings in {settings.file}" if settings.file.is_file() else "no trainenv.toml: defaults"
+    nearest = settings.root
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not os.access(nearest, os.W_OK):
+        return Finding("workspace", "error", f"{settings.root} can't be written")
+    return Finding("workspace", "ok", f"{settings.root} ({file})")
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.envs_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free for environments in {settings.envs_dir}"
+    return Finding("disk", "ok" if free > 5e9 else "warning", text)
+
+
+def _pip() -> Iterator[Finding]:
+    from trainenv.channels.pypi import pip_settings
+
+    found = pip_settings()
+    names = ", ".join(sorted(set(found) & {"index-url", "extra-index-url", "find-links", "proxy", "cert"}))
+    yield Finding("pip settings", "ok", f"used: {names}" if names else "none found: pip's defaults are used")
+
+
+def _uv(settings: Settings) -> Finding:
+    import subprocess
+
+    from trainenv.channels.pypi import find_uv
+
+    uv = find_uv()
+    done = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)
+    return Finding("uv", "ok" if done.returncode == 0 else "error", f"{done.stdout.strip()} at {uv}")
+
+
+def _interpreters(settings: Settings) -> Iterator[Finding]:
+    from trainenv.channels.host import find_interpreters
+
+    found = find_interpreters(settings.cache_dir)
+    usable = [item for item in found if item.unusable is None]
+    if not usable:
+        yield Finding("host channel", "error", "no interpreter of this machine can be used")
+    for item in found:
+        if item.unusable is None:
+            yield Finding("host channel", "ok", f"Python {item.version} ({item.source}) at {item.executable}")
+        else:
+            yield Finding("host channel", "warning", f"{item.executable} can't be used: {item.unusable}")
+
+
+def _channels(settings: Settings) -> Iterator[Finding]:
+    from trainenv.channels import conda
+
+    wanted = [name for name in settings.channels if name != conda.HOST]
+    reached, failed = conda.reach(settings, wanted)
+    for source in reached:
+        yield Finding("channel", "ok", f"{source.name} answers at {source.url}")
+    for name, reason in failed.items():
+        stand_in = "; the host channel stands in" if settings.host_fallback else ""
+        yield Finding("channel", "warning", f"{name} can't be reached ({reason}){stand_in}")
+
+
+def _programs() -> Iterator[Finding]:
+    for program, use in (("tar", "unpacking by hand"), ("zstd", "unpacking by hand"), ("nvidia-smi", "GPUs")):
+        place = shutil.which(program)
+        yield Finding(program, "ok" if place else "warning", place or f"not on PATH (used for {use})")
