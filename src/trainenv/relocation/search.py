@@ -116,7 +116,8 @@ def _begins_path(before: bytes) -> bool:
     """Whether an absolute path can begin after ``before``.
 
     It can unless it would continue another path: ``/mnt`` before it, or ``..``; but ``-L``, ``PATH=`` and
-    the slashes of ``file://`` may stand there.
+    the slashes of ``file://`` may stand there. So may a lone ``.``: Python's own ``_sysconfigdata`` has
+    ``./PREFIX`` since 3.11.
     """
     run = before[len(before.rstrip(_PATH_BYTES)) :]
     if not run.isascii():
@@ -125,7 +126,7 @@ def _begins_path(before: bytes) -> bool:
         run = text[stop:].encode()
     if not run.strip(b"/"):
         return True
-    return b"/" not in run and bool(run.strip(b".~"))
+    return run == b"." or (b"/" not in run and bool(run.strip(b".~")))
 
 
 def _ends_name(after: bytes) -> bool:

@@ -1,0 +1,34 @@
+"""Move: a prefix into an archive, an archive onto a machine.
+
+An archive is one file that any ``tar --zstd -xf`` reads, and that can be read in parts, checked and
+relocated in one pass as well::
+
+    archive = pack(Path("/opt/envs/chat"), Path("chat.tar.zst"), name="chat", reporter=reporter)
+    unpack_environment(settings, Path("chat.tar.zst"), name="chat_b", reporter=reporter)
+
+The format is written down in ``docs/internals/archive-format.md``. The layers, from below:
+``tarformat`` (headers), ``frames`` (zstd), ``manifest`` and its ``checks``, ``canonical`` (what a file's
+stored content is), ``packing``, and ``reading`` under ``unpacking``.
+"""
+
+from __future__ import annotations
+
+from trainenv.archives.hosts import host_problems
+from trainenv.archives.manifest import Archive, File, HostNeeds, Manifest, Package
+from trainenv.archives.packing import pack
+from trainenv.archives.unpacking import open_archive, read_manifest, unpack, unpack_environment, verify_archive
+
+__all__ = [
+    "Archive",
+    "File",
+    "HostNeeds",
+    "Manifest",
+    "Package",
+    "host_problems",
+    "open_archive",
+    "pack",
+    "read_manifest",
+    "unpack",
+    "unpack_environment",
+    "verify_archive",
+]

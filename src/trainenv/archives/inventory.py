@@ -1,0 +1,138 @@
+"""What is in a prefix and whose it is: the members of an archive-to-be, in their order."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainenv.archives.manifest import CONDA_UNPACK, JOURNAL_FILE, PREFIX_FILE, RELOCATION_FILE, Package
+from trainenv.environments.records import CondaRecord, conda_records, pypi_distributions, python_version
+from trainenv.errors import ArchiveError
+
+_LEFT_OUT = frozenset({CONDA_UNPACK, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE})
+"""Made anew for each archive, or true for one machine only."""
+
+_PYC_FOLDER = "/__pycache__/"
+_LAST = "/\U0010ffff/"
+_VERSION = re.compile(r'^#define\s+PY_VERSION\s+"([^"]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The paths of a prefix, relative to it.
+
+    ``files`` (and links) are in the order of an archive: by owning conda package, then by PyPI
+    distribution, then the rest, a source before its ``.pyc``. ``placeholder_lengths`` are how long a
+    prefix conda's packages left room for, by path.
+    """
+
+    folders: list[str]
+    files: list[str]
+    links: frozenset[str]
+    owners: Mapping[str, str]
+    packages: tuple[Package, ...]
+    placeholder_lengths: Mapping[str, int]
+    platform: str
+    python: str | None
+    special: list[str] = field(default_factory=list)
+
+
+def take(prefix: Path) -> Inventory:
+    """List what is in ``prefix``. Raises ``ArchiveError`` if that is no environment or can't be read."""
+    if not (prefix / "conda-meta").is_dir():
+        raise ArchiveError(
+            f"{prefix} is not an environment",
+            cause="it has no conda-meta folder" if prefix.is_dir() else "there is no such folder",
+            hint="`trainenv env list` shows what there is",
+        )
+    folders: list[str] = []
+    files: list[str] = []
+    links: set[str] = set()
+    special: list[str] = []
+    try:
+        _walk(os.fspath(prefix), "", folders, files, links, special)
+    except OSError as error:
+        raise ArchiveError(f"{error.filename} can't be read", cause=error.strerror or str(error)) from None
+    records = conda_records(prefix)
+    distributions = pypi_distributions(prefix, records)
+    owners: dict[str, str] = {}
+    lengths: dict[str, int] = {}
+    for record in records:
+        owner = f"conda:{record.name}"
+        owners[f"conda-meta/{record.path.name}"] = owner
+        for path in record.files:
+            owners.setdefault(path, owner)
+        for entry in record.paths:
+            owners.setdefault(entry["_path"], owner)
+            if entry.get("file_mode") == "binary" and isinstance(entry.get("prefix_placeholder"), str):
+                lengths[entry["_path"]] = len(entry["prefix_placeholder"].encode())
+    for distribution in distributions:
+        for path, _, _ in distribution.record():
+            owners.setdefault(path, f"pypi:{distribution.key}")
+    for path in files:
+        if path.endswith(".pyc") and (source := source_of(path)) is not None and source in owners:
+            owners[path] = owners[source]
+    packages = [record.package for record in records]
+    return Inventory(
+        folders=sorted(folders),
+        files=sorted(files, key=lambda path: _place(path, owners.get(path, ""))),
+        links=frozenset(links),
+        owners=owners,
+        packages=(
+            *(Package(package.name, package.version, package.build) for package in packages),
+            *(Package(distribution.key, distribution.version, "pypi") for distribution in distributions),
+        ),
+        placeholder_lengths=lengths,
+        platform=_platform(records),
+        python=python_version(prefix) or _version_of_headers(prefix),
+        special=sorted(special),
+    )
+
+
+def source_of(pyc: str) -> str | None:
+    """The path of the source that the cached bytecode file ``pyc`` was made of."""
+    folder, mark, name = pyc.rpartition(_PYC_FOLDER)
+    return f"{folder}/{name.split('.', 1)[0]}.py" if mark else None
+
+
+def _walk(root: str, folder: str, folders: list[str], files: list[str], links: set[str], special: list[str]) -> None:
+    with os.scandir(f"{root}/{folder}") as entries:
+        found = list(entries)
+    for entry in found:
+        path = folder + entry.name
+        if entry.is_symlink():
+            links.add(path)
+            files.append(path)
+        elif entry.is_dir():
+            folders.append(path)
+            _walk(root, path + "/", folders, files, links, special)
+        elif not entry.is_file():
+            special.append(path)
+        elif path not in _LEFT_OUT:
+            files.append(path)
+
+
+def _place(path: str, owner: str) -> tuple[str, str]:
+    """Sorts owned before unowned, conda before PyPI, and sources before what is compiled from them."""
+    return owner or "unowned", path.replace(_PYC_FOLDER, _LAST)
+
+
+def _platform(records: list[CondaRecord]) -> str:
+    for record in records:
+        subdir = record.content.get("subdir")
+        if isinstance(subdir, str) and subdir != "noarch":
+            return subdir
+    machine = platform.machine()
+    return f"{platform.system().lower()}-{'64' if machine == 'x86_64' else machine}"
+
+
+def _version_of_headers(prefix: Path) -> str | None:
+    """The version of a Python that no conda package brought."""
+    for header in sorted(prefix.glob("include/python3*/patchlevel.h")):
+        if found := _VERSION.search(header.read_text(errors="replace")):
+            return found[1]
+    return None

@@ -1,0 +1,260 @@
+"""What an archive says about itself: its packages, what it needs of a host, and all its files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+
+RECORDS_DIR = "conda-meta/trainenv"
+"""Where an environment keeps what trainenv knows of it."""
+
+RELOCATION_FILE = f"{RECORDS_DIR}/relocation.json"
+"""Which files hold the prefix, and where: an archive's last member; it stays in the environment."""
+
+PREFIX_FILE = f"{RECORDS_DIR}/prefix"
+"""One line: the prefix that the files hold now. Absent right after ``tar -xf``: the placeholder."""
+
+JOURNAL_FILE = f"{RECORDS_DIR}/moving"
+"""There while ``bin/conda-unpack`` is at work: the prefixes that a file may hold by then."""
+
+CONDA_UNPACK = "bin/conda-unpack"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package. ``build`` is ``"pypi"`` for what came as a wheel."""
+
+    name: str
+    version: str
+    build: str
+
+
+@dataclass(frozen=True)
+class HostNeeds:
+    """What the archive's ELF files need: a ``machine`` (``"x86_64"``) and at least this ``glibc``.
+
+    Both are ``None`` without any ELF file; ``glibc_needed_by`` is the path of a file that needs it.
+    """
+
+    machine: str | None = None
+    glibc: str | None = None
+    glibc_needed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One member: a ``"file"``, ``"link"`` or ``"folder"``, with a path relative to the prefix.
+
+    ``size`` and ``sha256`` are those of the canonical content, ``mtime`` is in whole seconds,
+    ``owner`` is ``"conda:NAME"``, ``"pypi:NAME"``, ``"trainenv"`` or empty. The member's header
+    begins ``offset`` bytes into data frame ``frame``. ``occurrences`` is as JSON has it.
+    """
+
+    path: str
+    kind: str
+    mode: int
+    mtime: int
+    frame: int
+    offset: int
+    size: int = 0
+    sha256: str = ""
+    owner: str = ""
+    target: str = ""
+    occurrences: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that an archive holds, in the order of its members."""
+
+    name: str
+    platform: str
+    python: str | None
+    created_by: str
+    packages: tuple[Package, ...]
+    host_needs: HostNeeds
+    files: tuple[File, ...]
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """The sum of the canonical sizes of all files."""
+        return sum(file.size for file in self.files)
+
+    def to_json(self) -> bytes:
+        """Compact and in a fixed order: the same manifest gives the same bytes."""
+        document = {
+            "version": VERSION,
+            "name": self.name,
+            "platform": self.platform,
+            "python": self.python,
+            "created_by": self.created_by,
+            "packages": [vars(package) for package in self.packages],
+            "host_needs": vars(self.host_needs),
+            "files": [_file_to_json(file) for file in self.files],
+        }
+        return _compact(document).encode()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive on disk. ``bytes`` is the size of the file itself."""
+
+    path: Path
+    manifest: Manifest
+    bytes: int
+
+    @property
+    def name(self) -> str:
+        """The name of the environment that was packed."""
+        return self.manifest.name
+
+    @property
+    def platform(self) -> str:
+        """The conda platform, such as ``"linux-64"``."""
+        return self.manifest.platform
+
+    @property
+    def python(self) -> str | None:
+        """The version of its interpreter; ``None`` if it has none."""
+        return self.manifest.python
+
+    @property
+    def files(self) -> int:
+        """How many files, links and folders it has."""
+        return len(self.manifest.files)
+
+    @property
+    def host_needs(self) -> HostNeeds:
+        """What a machine must have to run it."""
+        return self.manifest.host_needs
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``inspect --json`` prints."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "platform": self.platform,
+            "python": self.python,
+            "files": self.files,
+            "bytes": self.bytes,
+            "unpacked_bytes": self.manifest.unpacked_bytes,
+            "host_needs": vars(self.host_needs),
+            "packages": [vars(package) for package in self.manifest.packages],
+        }
+
+
+def relocation_json(placeholder: str, files: Sequence[File]) -> bytes:
+    """The content of ``RELOCATION_FILE``: the same facts as the manifest's, for who has only the tree."""
+    entries = sorted(
+        (file.path, {**file.occurrences, "sha256": file.sha256, "size": file.size})
+        for file in files
+        if file.occurrences is not None
+    )
+    lines = ",\n".join(f"{json.dumps(path)}:{_compact(entry)}" for path, entry in entries)
+    # The slash is escaped so that no search for the placeholder finds it here.
+    spelled = json.dumps(placeholder).replace("/", "\\u002f")
+    head = f'{{"version":{VERSION},"placeholder":{spelled},"files":'
+    return f"{head}{{\n{lines}\n}}}}\n".encode()
+
+
+def parse(document: bytes) -> Manifest:
+    """The manifest that ``document`` holds. ``ValueError`` says what is wrong with it.
+
+    Types are checked here; whether paths, sizes and positions make sense is for ``checks``.
+    """
+    try:
+        values = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not valid JSON ({error})") from None
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise ValueError("it is of no known version")
+    needs = _of(values, "host_needs", dict)
+    return Manifest(
+        name=_of(values, "name", str),
+        platform=_of(values, "platform", str),
+        python=_optional_text(values, "python"),
+        created_by=_of(values, "created_by", str),
+        packages=tuple(
+            Package(_of(entry, "name", str), _of(entry, "version", str), _of(entry, "build", str))
+            for entry in _of(values, "packages", list)
+        ),
+        host_needs=HostNeeds(
+            _optional_text(needs, "machine"),
+            _optional_text(needs, "glibc"),
+            _optional_text(needs, "glibc_needed_by"),
+        ),
+        files=tuple(map(_file_from_json, _of(values, "files", list))),
+    )
+
+
+def _compact(document: Any) -> str:
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _file_to_json(file: File) -> dict[str, Any]:
+    values: dict[str, Any] = {"path": file.path, "kind": file.kind, "mode": file.mode, "mtime": file.mtime}
+    values |= {"frame": file.frame, "offset": file.offset}
+    if file.kind == "file":
+        values |= {"size": file.size, "sha256": file.sha256}
+    if file.owner:
+        values["owner"] = file.owner
+    if file.target:
+        values["target"] = file.target
+    if file.occurrences is not None:
+        values["occurrences"] = file.occurrences
+    return values
+
+
+_FILE_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "path": lambda value: type(value) is str,
+    "kind": lambda value: value in ("file", "link", "folder"),
+    "mode": lambda value: type(value) is int and 0 <= value <= 0o777,
+    "mtime": lambda value: type(value) is int and 0 <= value < 8**11,
+    "frame": lambda value: type(value) is int and value >= 0,
+    "offset": lambda value: type(value) is int and value >= 0,
+    "size": lambda value: type(value) is int and 0 <= value < 1 << 63,
+    "sha256": lambda value: type(value) is str and _SHA256.fullmatch(value) is not None,
+    "owner": lambda value: type(value) is str,
+    "target": lambda value: type(value) is str,
+    "occurrences": lambda value: type(value) is dict,
+}
+
+
+def _file_from_json(values: Any) -> File:
+    if type(values) is not dict:
+        raise ValueError("a file is not an object")
+    for name, value in values.items():
+        check = _FILE_FIELDS.get(name)
+        if check is None or not check(value):
+            raise ValueError(f"{values.get('path')!r} has an impossible {name} {value!r}")
+    try:
+        file = File(**values)
+    except TypeError:
+        raise ValueError(f"{values.get('path')!r} lacks a field") from None
+    if (file.kind == "file") != bool(file.sha256) or (file.kind == "link") != bool(file.target):
+        raise ValueError(f"{file.path!r} lacks or has a field that a {file.kind} must have or lack")
+    if file.kind != "file" and (file.size or file.occurrences is not None):
+        raise ValueError(f"{file.path!r} is a {file.kind} with content")
+    return file
+
+
+def _of(values: Any, name: str, kind: type) -> Any:
+    value = values.get(name) if isinstance(values, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"its {name} is missing or wrong")
+    return value
+
+
+def _optional_text(values: Mapping[str, Any], name: str) -> str | None:
+    value = values.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"its {name} is wrong")
+    return value

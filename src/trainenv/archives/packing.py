@@ -1,0 +1,322 @@
+"""A prefix becomes an archive: read, made canonical and hashed once, compressed in threads."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from trainenv.archives import inventory, tarformat
+from trainenv.archives.canonical import Canonicaliser, read_records
+from trainenv.archives.checks import check_length, check_link
+from trainenv.archives.conda_unpack import program
+from trainenv.archives.frames import FrameWriter
+from trainenv.archives.hosts import NeedsCollector
+from trainenv.archives.manifest import (
+    CONDA_UNPACK,
+    PREFIX_FILE,
+    RECORDS_DIR,
+    RELOCATION_FILE,
+    Archive,
+    File,
+    Manifest,
+    relocation_json,
+)
+from trainenv.archives.windows import in_memory
+from trainenv.errors import ArchiveError
+from trainenv.progress import Reporter, Step
+from trainenv.relocation import PLACEHOLDER, needs
+from trainenv.relocation.elf import MAGIC
+
+MADE_MTIME = 315532800
+"""1980-01-01: the time of what is made here. Not 0, as zip knows no earlier one."""
+
+_MOST_THREADS = 8
+
+
+def pack(
+    prefix: Path,
+    output: Path,
+    *,
+    name: str,
+    source_prefix: str | None = None,
+    level: int = 3,
+    threads: int | None = None,
+    reporter: Reporter,
+) -> Archive:
+    """Pack the environment at ``prefix`` into the new file ``output``.
+
+    ``source_prefix`` is the prefix that its files carry: by default the recorded one, else the
+    folder itself. ``level`` is zstd's (1 to 19), ``threads`` how many compress (default: as many as
+    there are cores). The same environment gives the same bytes, wherever it lies and whatever
+    ``threads`` is. ``output`` appears whole or not at all. Raises ``ArchiveError``.
+    """
+    prefix = Path(os.path.realpath(prefix))
+    if not 1 <= level <= 19:
+        raise ArchiveError(f"compression level {level} does not exist", hint="Choose one from 1 to 19")
+    found = inventory.take(prefix)
+    if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(prefix)):
+        raise ArchiveError(
+            f"{output} lies inside the environment that is to be packed", hint="Write it to another folder"
+        )
+    for path in found.special:
+        reporter.notice(f"{path} is neither file, link nor folder and is left out")
+    carried = source_prefix or _recorded_prefix(prefix)
+    threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    with (
+        _appearing(output) as file,
+        reporter.step(f"pack {name}", total=len(found.files), unit="files") as step,
+    ):
+        writer = FrameWriter(file, level, threads)
+        try:
+            packer = _Packer(prefix, carried, found, writer, reporter)
+            manifest = packer.run(name, step)
+            writer.finish(manifest.to_json())
+        finally:
+            writer.close()
+        size = file.tell()
+    return Archive(output, manifest, size)
+
+
+class _Packer:
+    """Writes the members of one archive, one after the other, and lists them."""
+
+    def __init__(
+        self, prefix: Path, carried: str, found: inventory.Inventory, writer: FrameWriter, reporter: Reporter
+    ) -> None:
+        self._prefix = prefix
+        self._root = os.fspath(prefix)
+        self._carried = carried
+        self._found = found
+        self._writer = writer
+        self._needs = NeedsCollector()
+        self._files: list[File] = []
+
+        def no_room(path: str) -> None:
+            reporter.notice(f"{path} keeps {carried}: it has no room for any other prefix as long as the placeholder")
+
+        self._canonical = Canonicaliser(carried, read_records(prefix), found.placeholder_lengths, no_room)
+
+    def run(self, name: str, step: Step) -> Manifest:
+        for folder in sorted({*self._found.folders, "bin", "conda-meta", RECORDS_DIR}):
+            self._add_folder(folder)
+        owner = None
+        for path in self._found.files:
+            try:
+                check_length(path)
+            except ValueError as error:
+                raise self._refused(str(error), "Rename it") from None
+            new_owner = self._found.owners.get(path, "")
+            if new_owner != owner:
+                self._writer.end_package()
+                owner = new_owner
+            if path in self._found.links:
+                self._add_link(path, owner)
+            else:
+                self._add_file(path, owner)
+            step.advance()
+        self._writer.end_package()
+        self._add_made(CONDA_UNPACK, 0o755, program())
+        self._add_made(RELOCATION_FILE, 0o644, relocation_json(PLACEHOLDER, self._files))
+        self._writer.write(tarformat.END)
+        return Manifest(
+            name=name,
+            platform=self._found.platform,
+            python=self._found.python,
+            created_by=_created_by(),
+            packages=self._found.packages,
+            host_needs=self._needs.host_needs(),
+            files=tuple(self._files),
+        )
+
+    def _add_folder(self, path: str) -> None:
+        try:
+            mode = stat.S_IMODE(os.lstat(f"{self._root}/{path}").st_mode) & 0o777
+        except FileNotFoundError:
+            mode = 0o755
+        head = tarformat.header(path, "folder", mode, 0, MADE_MTIME)
+        frame, offset = self._writer.begin_member(len(head))
+        self._writer.write(head)
+        self._files.append(File(path, "folder", mode, MADE_MTIME, frame, offset))
+
+    def _add_link(self, path: str, owner: str) -> None:
+        target = self._inside(path, os.readlink(f"{self._root}/{path}"))
+        head = tarformat.header(path, "link", 0o777, 0, MADE_MTIME, target)
+        frame, offset = self._writer.begin_member(len(head))
+        self._writer.write(head)
+        self._files.append(File(path, "link", 0o777, MADE_MTIME, frame, offset, owner=owner, target=target))
+
+    def _add_made(self, path: str, mode: int, content: bytes) -> None:
+        self._add(path, mode, MADE_MTIME, "trainenv", content, None)
+
+    def _add_file(self, path: str, owner: str) -> None:
+        try:
+            descriptor = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._unreadable(path, error) from None
+        try:
+            before = os.fstat(descriptor)
+            mode = before.st_mode & 0o777
+            mtime = min(max(int(before.st_mtime), 0), tarformat.LATEST_MTIME)
+            if in_memory(path, before.st_size):
+                data = _read_all(descriptor, before.st_size)
+                if _differ(before, os.fstat(descriptor)) or len(data) != before.st_size:
+                    raise self._changed(path)
+                if data.startswith(MAGIC):
+                    self._needs.add(path, needs(data))
+                content, occurrences = self._canonical.whole(path, data)
+                self._add(path, mode, mtime, owner, content, None if occurrences is None else occurrences.to_json())
+            else:
+                self._add_streamed(path, descriptor, before.st_size, mode, mtime, owner)
+                if _differ(before, os.fstat(descriptor)):
+                    raise self._changed(path)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise self._unreadable(path, error) from None
+        finally:
+            os.close(descriptor)
+
+    def _add(
+        self, path: str, mode: int, mtime: int, owner: str, content: bytes, occurrences: dict[str, object] | None
+    ) -> None:
+        size = len(content)
+        head = tarformat.header(path, "file", mode, size, mtime)
+        total = len(head) + size + tarformat.padding(size)
+        frame, offset = self._writer.begin_member(total)
+        self._writer.write(b"".join((head, content, bytes(tarformat.padding(size)))))
+        self._writer.end_member(total)
+        digest = hashlib.sha256(content).hexdigest()
+        self._files.append(File(path, "file", mode, mtime, frame, offset, size, digest, owner, occurrences=occurrences))
+
+    def _add_streamed(self, path: str, descriptor: int, size: int, mode: int, mtime: int, owner: str) -> None:
+        self._needs.add(path, needs(f"{self._root}/{path}"))
+        size, content, occurrences = self._canonical.streamed(path, descriptor, size)
+        head = tarformat.header(path, "file", mode, size, mtime)
+        total = len(head) + size + tarformat.padding(size)
+        frame, offset = self._writer.begin_member(total)
+        self._writer.write(head)
+        digest = hashlib.sha256()
+        written = 0
+        for block in content():
+            digest.update(block)
+            written += len(block)
+            if written > size:
+                raise self._changed(path)
+            self._writer.write(block)
+        if written != size:
+            raise self._changed(path)
+        self._writer.write(bytes(tarformat.padding(size)))
+        self._writer.end_member(total)
+        plain = None if occurrences is None else occurrences.to_json()
+        self._files.append(
+            File(path, "file", mode, mtime, frame, offset, size, digest.hexdigest(), owner, occurrences=plain)
+        )
+
+    def _inside(self, path: str, target: str) -> str:
+        """``target`` as a relative path that stays inside the prefix wherever that lies."""
+        folder = os.path.dirname(path)
+        relative = target
+        for prefix in (self._carried, self._root, os.path.realpath(self._root)):
+            if target == prefix or target.startswith(prefix + "/"):
+                relative = os.path.relpath(target[len(prefix) :].strip("/") or ".", folder or ".")
+                break
+        relative = relative.rstrip("/")
+        try:
+            check_link(path, relative)
+        except ValueError:
+            real_root = os.path.realpath(self._root)
+            real = os.path.realpath(os.path.join(self._root, folder, relative))
+            if real == real_root or real.startswith(real_root + "/"):
+                return os.path.relpath(real, os.path.join(real_root, folder))
+            raise self._refused(
+                f"the link {path} leads out of the environment, to {target}",
+                "Replace it by what it points to, or remove it",
+            ) from None
+        return relative
+
+    def _refused(self, cause: str, hint: str) -> ArchiveError:
+        return ArchiveError(f"{self._prefix} can't be packed", cause=cause, hint=hint)
+
+    def _unreadable(self, path: str, error: OSError) -> ArchiveError:
+        return self._refused(f"{path}: {error.strerror or error}", "Mend it, then pack again")
+
+    def _changed(self, path: str) -> ArchiveError:
+        return self._refused(f"{path} changed while it was read", "Pack again when nothing writes there")
+
+
+def _recorded_prefix(prefix: Path) -> str:
+    try:
+        return (prefix / PREFIX_FILE).read_text().strip() or str(prefix)
+    except FileNotFoundError:
+        return PLACEHOLDER if (prefix / RELOCATION_FILE).exists() else str(prefix)
+
+
+def _created_by() -> str:
+    try:
+        return f"trainenv {importlib.metadata.version('trainenv')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "trainenv"
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """Up to one byte more than ``size``, so that a file that grew shows."""
+    data = os.read(descriptor, size + 1)
+    while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+        data += more
+    return data
+
+
+def _differ(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+
+
+@contextmanager
+def _appearing(output: Path) -> Iterator[BinaryIO]:
+    """A file that gets the name ``output`` when the block ends well, and not before.
+
+    Until then it is a hidden file beside it, locked by its writer; one that a killed process left
+    is taken over. Raises ``ArchiveError`` if ``output`` is there, or is being written by another.
+    """
+    hidden = output.parent / f".{output.name}.part"
+    if os.path.lexists(output):
+        raise _taken(output)
+    try:
+        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise ArchiveError(f"{output} can't be written", cause=error.strerror or str(error)) from None
+    with os.fdopen(descriptor, "w+b") as file:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArchiveError(
+                f"{output} is being written by another process", hint="Wait for it, or choose another name"
+            ) from None
+        if os.path.lexists(output):
+            raise _taken(output)
+        try:
+            file.truncate()
+            yield file
+            file.flush()
+            os.rename(hidden, output)
+        except OSError as error:
+            hidden.unlink(missing_ok=True)
+            raise ArchiveError(
+                f"{output} can't be written",
+                cause=error.strerror or str(error),
+                hint="Free some space or choose another disk" if error.errno == errno.ENOSPC else "",
+            ) from None
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            raise
+
+
+def _taken(output: Path) -> ArchiveError:
+    return ArchiveError(f"{output} exists already", hint="Remove it first, or choose another name")

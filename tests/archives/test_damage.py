@@ -1,0 +1,421 @@
+"""Damaged, cut and hostile archives: refused in one line, with the file named, and nothing outside touched."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from tests.archives.conftest import snapshot, unpack
+from trainenv import archives
+from trainenv.archives import frames, tarformat
+from trainenv.archives.manifest import File, Manifest, parse, relocation_json
+from trainenv.errors import ArchiveError
+from trainenv.relocation import PLACEHOLDER
+
+Contents = dict[str, bytes]
+
+
+@pytest.fixture(scope="session")
+def tiny_unpacked(tiny_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    target = tmp_path_factory.mktemp("tiny_unpacked") / "p"
+    unpack(tiny_archive, target, "/opt/chat")
+    return snapshot(target)
+
+
+def _refused(archive: Path, target: Path) -> str:
+    """The one line with which ``archive`` is refused."""
+    with pytest.raises(ArchiveError) as caught:
+        unpack(archive, target, "/opt/chat")
+    line = str(caught.value)
+    assert str(archive) in line
+    assert "\n" not in line
+    return line
+
+
+def test_cut_anywhere_it_is_refused(tiny_archive: Path, tmp_path: Path) -> None:
+    whole = tiny_archive.read_bytes()
+    cuts = {0, 1, 3, 4, 16, 17, len(whole) - 1, len(whole) - 9, len(whole) - 17}
+    cuts |= set(range(0, len(whole), max(1, len(whole) // 60)))
+    for number, length in enumerate(sorted(cuts)):
+        cut = tmp_path / "cut.tar.zst"
+        cut.write_bytes(whole[:length])
+        line = _refused(cut, tmp_path / str(number))
+        assert "not a whole trainenv archive" in line or "not a trainenv archive" in line
+        assert list((tmp_path / str(number)).iterdir()) == []
+
+
+def test_a_flipped_bit_never_gives_another_environment(tiny_archive: Path, tiny_unpacked: Any, tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    whole = tiny_archive.read_bytes()
+    refused = 0
+    for number in range(300):
+        position, bit = rng.randrange(len(whole)), rng.randrange(8)
+        changed = bytearray(whole)
+        changed[position] ^= 1 << bit
+        archive = tmp_path / "flipped.tar.zst"
+        archive.write_bytes(changed)
+        target = tmp_path / "target"
+        try:
+            unpack(archive, target, "/opt/chat")
+        except ArchiveError as error:
+            refused += 1
+            assert str(archive) in str(error)
+        else:
+            assert snapshot(target) == tiny_unpacked, (seed, number, position, bit)
+        shutil.rmtree(target)
+    assert refused > 290
+
+
+def test_verify_names_the_damaged_file(small_archive: Path, tmp_path: Path) -> None:
+    with open(small_archive, "rb") as file:
+        _, table = frames.read_tail(small_archive, file)
+    manifest = archives.verify_archive(small_archive)
+    victim = next(file for file in manifest.files if file.path == "share/big.bin")
+    damaged = bytearray(small_archive.read_bytes())
+    damaged[table[victim.frame].start + 1000] ^= 0xFF
+    (tmp_path / "damaged.tar.zst").write_bytes(damaged)
+    with pytest.raises(ArchiveError, match=r"'share/big\.bin'"):
+        archives.verify_archive(tmp_path / "damaged.tar.zst")
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text\n", b"\x1f\x8b" + bytes(100), bytes(5000)])
+def test_what_is_no_archive_is_said_to_be_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ArchiveError, match="is not a trainenv archive"):
+        archives.read_manifest(tmp_path / "file")
+
+
+def test_a_tarball_of_another_program_is_said_to_be_that(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(__file__, "x")
+    (tmp_path / "a.tar.zst").write_bytes(zstandard.compress((tmp_path / "a.tar").read_bytes()))
+    with pytest.raises(ArchiveError, match="another program than trainenv made it"):
+        archives.read_manifest(tmp_path / "a.tar.zst")
+
+
+def test_a_missing_archive_and_a_folder_are_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(ArchiveError, match="can't be read"):
+            archives.read_manifest(path)
+
+
+def _parts(archive: Path) -> tuple[Manifest, Contents]:
+    """The manifest of an archive and the contents of its files."""
+    with open(archive, "rb") as file:
+        document, _ = frames.read_tail(archive, file)
+    raw = zstandard.ZstdDecompressor().stream_reader(archive.open("rb"), read_across_frames=True).read()
+    manifest, contents, position = parse(document), {}, 0
+    for file_ in manifest.files:
+        position += len(tarformat.header(*_header_of(file_)))
+        if file_.kind == "file":
+            contents[file_.path] = raw[position : position + file_.size]
+            position += file_.size + tarformat.padding(file_.size)
+    return manifest, contents
+
+
+def _header_of(file: File) -> tuple[str, str, int, int, int, str]:
+    return file.path, file.kind, file.mode, file.size, file.mtime, file.target
+
+
+def _forge(
+    output: Path,
+    manifest: Manifest,
+    contents: Contents,
+    *,
+    edit_document: Callable[[dict[str, Any]], object] = lambda document: None,
+    header: Callable[[File], bytes] = lambda file: tarformat.header(*_header_of(file)),
+) -> Path:
+    """An archive as ``pack`` would write it of these members, consistent where it is not told otherwise."""
+    with open(output, "w+b") as out:
+        writer = frames.FrameWriter(out, 1, 1)
+        placed: list[File] = []
+        for file in manifest.files:
+            content = contents.get(file.path, b"")
+            if file.path == "conda-meta/trainenv/relocation.json":
+                content = relocation_json(PLACEHOLDER, placed)
+            if file.kind == "file":
+                digest = hashlib.sha256(content).hexdigest()
+                file = dataclasses.replace(file, size=len(content), sha256=digest)  # noqa: PLW2901
+            frame, offset = writer.begin_member(1)
+            writer.write(header(file) + content + bytes(tarformat.padding(len(content))))
+            placed.append(dataclasses.replace(file, frame=frame, offset=offset))
+        writer.write(tarformat.END)
+        document = json.loads(dataclasses.replace(manifest, files=tuple(placed)).to_json())
+        edit_document(document)
+        writer.finish(json.dumps(document).encode())
+        writer.close()
+    return output
+
+
+def _with(manifest: Manifest, *extra: File) -> Manifest:
+    """``manifest`` with more members before the last two (which trainenv itself makes)."""
+    return dataclasses.replace(manifest, files=(*manifest.files[:-2], *extra, *manifest.files[-2:]))
+
+
+def _file(path: str, **values: Any) -> File:
+    plain: dict[str, Any] = {"kind": "file", "mode": 0o644, "mtime": 0, "frame": 0, "offset": 0}
+    return File(path=path, **(plain | values))
+
+
+def test_a_forged_archive_without_malice_is_fine(tiny_archive: Path, tiny_unpacked: Any, tmp_path: Path) -> None:
+    """The forge is a good one: what the next tests refuse is refused for what they change."""
+    manifest, contents = _parts(tiny_archive)
+    forged = _forge(tmp_path / "forged", _with(manifest, _file("bin/x")), contents | {"bin/x": b"abc"})
+    unpack(forged, tmp_path / "target", "/opt/chat")
+    assert snapshot(tmp_path / "target").keys() == tiny_unpacked.keys() | {"bin/x"}
+
+
+HOSTILE = {
+    "absolute": [_file("/tmp/evil")],
+    "parent": [_file("../evil")],
+    "hidden parent": [_file("bin/../../evil")],
+    "dot": [_file("./bin/x")],
+    "empty part": [_file("bin//x")],
+    "nul": [_file("bin/x\0y")],
+    "no UTF-8": [_file("bin/\udcff")],
+    "empty": [_file("")],
+    "long": [_file("bin/" + "x" * 300)],
+    "duplicate": [_file("bin/x"), _file("bin/x")],
+    "file as folder": [_file("bin/x"), _file("bin/x/y")],
+    "no folder": [_file("nowhere/x")],
+    "through a link": [_file("bin/l", kind="link", target="../etc"), _file("bin/l/x")],
+    "link over file": [_file("bin/x"), _file("bin/x", kind="link", target="y")],
+    "absolute link": [_file("bin/l", kind="link", target="/etc/passwd")],
+    "link out": [_file("bin/l", kind="link", target="../../x")],
+    "link out by a link": [_file("bin/l", kind="link", target="a/../../..")],
+    "link to nothing": [_file("bin/l", kind="link", target="x\0y")],
+    "prefix record": [_file("conda-meta/trainenv/prefix")],
+    "journal": [_file("conda-meta/trainenv/moving")],
+}
+
+
+@pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_members_are_refused(members: list[File], tiny_archive: Path, tmp_path: Path) -> None:
+    manifest, contents = _parts(tiny_archive)
+    evil = {file.path: b"evil" for file in members if file.kind == "file"}
+
+    def header(file: File) -> bytes:
+        try:
+            return tarformat.header(*_header_of(file))
+        except UnicodeEncodeError:
+            return tarformat.header("?", *_header_of(file)[1:])
+
+    forged = _forge(tmp_path / "forged", _with(manifest, *members), contents | evil, header=header)
+    line = _refused(forged, tmp_path / "a/b/c")
+    assert "is refused" in line
+    assert list((tmp_path / "a/b/c").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "forged"]
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1755, -1, 1.5, "755", True])
+def test_impossible_modes_are_refused(mode: Any, tiny_archive: Path, tmp_path: Path) -> None:
+    manifest, contents = _parts(tiny_archive)
+
+    def edit(document: dict[str, Any]) -> None:
+        document["files"][-3]["mode"] = mode
+
+    forged = _forge(tmp_path / "forged", manifest, contents, edit_document=edit)
+    assert "impossible mode" in _refused(forged, tmp_path / "target")
+
+
+@pytest.mark.parametrize("kind", ["1", "3", "4", "6", "L", "g"])
+def test_a_tar_member_of_another_kind_than_the_manifest_says_is_refused(
+    kind: str, tiny_archive: Path, tmp_path: Path
+) -> None:
+    """Hard links, devices, pipes and extensions can only stand in the tar: the manifest has no word for them."""
+    manifest, contents = _parts(tiny_archive)
+
+    def header(file: File) -> bytes:
+        head = tarformat.header(*_header_of(file))
+        if file.path != "bin/x":
+            return head
+        member = tarfile.TarInfo("bin/x")
+        member.type, member.linkname, member.size, member.mode = kind.encode(), "bin/tool", len(b"evil"), 0o644
+        return member.tobuf(tarfile.USTAR_FORMAT)
+
+    forged = _forge(tmp_path / "forged", _with(manifest, _file("bin/x")), contents | {"bin/x": b"evil"}, header=header)
+    assert "the tar header of 'bin/x'" in _refused(forged, tmp_path / "target")
+
+
+def _set(path: str, field: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def edit(document: dict[str, Any]) -> None:
+        (entry,) = (entry for entry in document["files"] if entry["path"] == path)
+        entry[field] = value
+
+    return edit
+
+
+def _drop(path: str) -> Callable[[dict[str, Any]], None]:
+    def edit(document: dict[str, Any]) -> None:
+        document["files"] = [entry for entry in document["files"] if entry["path"] != path]
+
+    return edit
+
+
+LIES = {
+    "sha256": _set("etc/tool.conf", "sha256", "0" * 64),
+    "no sha256": _set("etc/tool.conf", "sha256", "zz"),
+    "larger": _set("etc/tool.conf", "size", 100_000),
+    "smaller": _set("etc/tool.conf", "size", 3),
+    "huge": _set("etc/tool.conf", "size", 1 << 62),
+    "beyond": _set("etc/tool.conf", "size", 1 << 70),
+    "negative": _set("etc/tool.conf", "size", -512),
+    "mtime": _set("etc/tool.conf", "mtime", 77),
+    "mode": _set("etc/tool.conf", "mode", 0o755),
+    "kind": _set("etc/tool.conf", "kind", "folder"),
+    "device": _set("etc/tool.conf", "kind", "device"),
+    "target": _set("bin/tool-by-absolute-link", "target", "python"),
+    "offset": _set("etc/tool.conf", "offset", 0),
+    "frame": _set("etc/tool.conf", "frame", 99),
+    "unknown field": _set("etc/tool.conf", "surprise", 1),
+    "occurrences of another kind": _set("etc/tool.conf", "occurrences", {"kind": "text", "offsets": [0]}),
+    "occurrences far away": _set("etc/tool.conf", "occurrences", {"kind": "binary", "offsets": [1 << 60]}),
+    "occurrences that are none": _set("etc/tool.conf", "occurrences", {"kind": 3, "slots": "abc"}),
+    "no occurrences": _set("etc/tool.conf", "occurrences", None),
+    "missing file": _drop("etc/tool.conf"),
+    "missing folder": _drop("etc"),
+    "missing conda-unpack": _drop("bin/conda-unpack"),
+    "no files": lambda document: document.update(files=[]),
+    "files of no type": lambda document: document.update(files={"a": 1}),
+    "a file of no type": lambda document: document.update(files=[1]),
+    "no name": lambda document: document.update(name=3),
+    "another version": lambda document: document.update(version=99),
+    "no packages": lambda document: document.pop("packages"),
+    "packages of no type": lambda document: document.update(packages=["numpy"]),
+    "no host needs": lambda document: document.update(host_needs=None),
+}
+
+
+@pytest.mark.parametrize("edit", LIES.values(), ids=LIES.keys())
+def test_a_lying_manifest_is_refused(
+    edit: Callable[[dict[str, Any]], object], tiny_archive: Path, tmp_path: Path
+) -> None:
+    manifest, contents = _parts(tiny_archive)
+    forged = _forge(tmp_path / "forged", manifest, contents, edit_document=edit)
+    _refused(forged, tmp_path / "target")
+
+
+@pytest.mark.parametrize(
+    "occurrences",
+    [
+        {"kind": "text", "offsets": [5, 3]},
+        {"kind": "text", "offsets": [1 << 40]},
+        {"kind": "text", "offsets": [-5]},
+        {"kind": "text", "offsets": ["x"]},
+        {"kind": "binary", "offsets": [0], "slots": [[0, 60, 0]]},
+        {"kind": "binary", "offsets": [900], "slots": [[0, 10, 0]]},
+        {"kind": "binary", "offsets": [3], "slots": [[-50, 1000, 0]]},
+        {"kind": "binary", "rpaths": [[0, 10, [1, 2], "x"]]},
+        {"kind": "binary", "rpaths": [[0, 10, [], "x" * 100]]},
+        {"kind": "pyc", "offsets": [0], "strings": [[0, 300, 0]]},
+        {"kind": "text", "script": {"interpreter": "bin/python", "arguments": "", "depth": 99}},
+        {"kind": "text", "script": {"depth": None}},
+        {"kind": "text", "script": [1, 2]},
+        {"kind": "unheard of", "offsets": [0]},
+    ],
+    ids=repr,
+)
+def test_consistent_records_of_occurrences_that_are_nonsense_are_refused(
+    occurrences: dict[str, Any], tiny_archive: Path, tmp_path: Path
+) -> None:
+    manifest, contents = _parts(tiny_archive)
+    member = _file("bin/x", occurrences=occurrences)
+    forged = _forge(tmp_path / "forged", _with(manifest, member), contents | {"bin/x": b"y" * 1000})
+    _refused(forged, tmp_path / "target")
+
+
+def test_relocation_records_must_be_those_of_the_manifest(tiny_archive: Path, tmp_path: Path) -> None:
+    manifest, contents = _parts(tiny_archive)
+    edit = _set("etc/tool.conf", "occurrences", copy.deepcopy({"kind": "text", "offsets": [5]}))
+    forged = _forge(tmp_path / "forged", manifest, contents, edit_document=edit)
+    assert "relocation.json" in _refused(forged, tmp_path / "target")
+
+
+def test_hidden_bytes_are_refused(tiny_archive: Path, tmp_path: Path) -> None:
+    """Something in the padding of a member, and a member that the manifest does not list."""
+    manifest, contents = _parts(tiny_archive)
+
+    def dirty(file: File) -> bytes:
+        before = tarformat.header("bin/extra", "file", 0o644, 0, 0) if file.path == "bin/tool" else b""
+        return before + tarformat.header(*_header_of(file))
+
+    assert "disagree" in _refused(_forge(tmp_path / "a", manifest, contents, header=dirty), tmp_path / "x")
+
+
+def test_a_bomb_is_refused_without_being_unpacked(tiny_archive: Path, tmp_path: Path) -> None:
+    """A frame of a kilobyte that decompresses to a gigabyte, in a seek table that denies it."""
+    with open(tiny_archive, "rb") as file:
+        _, table = frames.read_tail(tiny_archive, file)
+    whole = tiny_archive.read_bytes()
+    first = table[0]
+    bomb = zstandard.ZstdCompressor(19).compress(bytes(1 << 30))
+    for claimed in (first.size, 1 << 30):
+        entries = [(len(bomb), claimed), *((frame.compressed, frame.size) for frame in table[1:])]
+        rest = whole[first.compressed : len(whole) - 8 - 8 * (len(table) + 1) - 9]
+        last = len(rest) - sum(frame.compressed for frame in table[1:])
+        forged = tmp_path / f"bomb{claimed}"
+        forged.write_bytes(bomb + rest + _seek_table([*entries, (last, 0)]))
+        _refused(forged, tmp_path / f"target{claimed}")
+        assert list((tmp_path / f"target{claimed}").iterdir()) == []
+
+
+def test_a_manifest_bomb_is_refused(tiny_archive: Path, tmp_path: Path) -> None:
+    whole = tiny_archive.read_bytes()
+    with open(tiny_archive, "rb") as file:
+        _, table = frames.read_tail(tiny_archive, file)
+    data = whole[: table[-1].start + table[-1].compressed]
+    packed = zstandard.ZstdCompressor(19).compress(b" " * (1 << 30))
+    for claimed in (10, 1 << 30, 1 << 60):
+        body = struct.pack("<8sIQ32s", b"trainenv", 1, claimed, bytes(32)) + packed
+        manifest = struct.pack("<II", 0x184D2A5D, len(body)) + body
+        entries = [(frame.compressed, frame.size) for frame in table] + [(len(manifest), 0)]
+        forged = tmp_path / f"bomb{claimed}"
+        forged.write_bytes(data + manifest + _seek_table(entries))
+        _refused(forged, tmp_path / f"target{claimed}")
+
+
+def _seek_table(entries: list[tuple[int, int]], descriptor: int = 0) -> bytes:
+    body = b"".join(struct.pack("<II", *entry) for entry in entries)
+    body += struct.pack("<IBI", len(entries), descriptor, 0x8F92EAB1)
+    return struct.pack("<II", 0x184D2A5E, len(body)) + body
+
+
+def test_a_seek_table_of_garbage_is_refused(tiny_archive: Path, tmp_path: Path) -> None:
+    with open(tiny_archive, "rb") as file:
+        _, table = frames.read_tail(tiny_archive, file)
+    whole = tiny_archive.read_bytes()
+    data = whole[: len(whole) - 8 - 8 * (len(table) + 1) - 9]
+    true = [(frame.compressed, frame.size) for frame in table]
+    last = (len(data) - sum(size for size, _ in true), 0)
+    tables = [
+        _seek_table([]),
+        _seek_table(true),
+        _seek_table([last, *true]),
+        _seek_table([*true, last], descriptor=0x80),
+        _seek_table([*true, (last[0] + 1, 0)]),
+        _seek_table([*true, (0, 0), last]),
+        _seek_table([(true[0][0], true[0][1] + 1), *true[1:], last]),
+        _seek_table([(0xFFFFFFFF, 5), *true[1:], last]),
+        _seek_table([*true, last])[:8] + struct.pack("<IBI", 0xFFFFFFFF, 0, 0x8F92EAB1),
+        os.urandom(200) + struct.pack("<IBI", 20, 0, 0x8F92EAB1),
+    ]
+    for number, table_bytes in enumerate(tables):
+        forged = tmp_path / f"forged{number}"
+        forged.write_bytes(data + table_bytes)
+        _refused(forged, tmp_path / f"target{number}")
+        assert list((tmp_path / f"target{number}").iterdir()) == []
