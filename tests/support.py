@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import http.server
 import io
 import json
+import os
 import socket
+import ssl
+import subprocess
 import tarfile
 import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -158,3 +166,198 @@ def make_wheel(
         for path, text in members.items():
             wheel.writestr(path, text)
     return file
+
+
+@dataclasses.dataclass
+class Server:
+    """A server that keeps what it was asked: ``(path, Authorization header)``, in order."""
+
+    url: str
+    requests: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def host(self) -> str:
+        return self.url.split("://", 1)[1]
+
+    def address(self, user: str, password: str) -> str:
+        """The URL with a user and his password in it."""
+        return self.url.replace("://", f"://{user}:{password}@")
+
+
+@contextlib.contextmanager
+def guarded(
+    folder: Path,
+    *,
+    login: tuple[str, str] | None = None,
+    bearer: str | None = None,
+    token: str | None = None,
+    certificate: Path | None = None,
+    bytes_per_second: int | None = None,
+    drops: int = 0,
+    flipped: str | None = None,
+) -> Iterator[Server]:
+    """``folder`` over http, or over https with ``certificate``, for those who know a secret.
+
+    ``login`` is a user and password, ``token`` stands first in the path (``/t/TOKEN/``). The first
+    ``drops`` downloads of a package break off in the middle; a byte of every file whose name ends in
+    ``flipped`` is wrong.
+    """
+    basic = f"Basic {base64.b64encode(':'.join(login).encode()).decode()}" if login else None
+    wanted = basic or (f"Bearer {bearer}" if bearer else None)
+    left = [drops]
+    guard = threading.Lock()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, body: bool) -> None:
+            authorization = self.headers.get("Authorization", "")
+            server_side.requests.append((self.path, authorization))
+            path = self.path
+            if token is not None:
+                if not path.startswith(f"/t/{token}/"):
+                    return self._refuse()
+                path = path.removeprefix(f"/t/{token}")
+            if wanted is not None and authorization != wanted:
+                return self._refuse()
+            file = folder / path.partition("?")[0].lstrip("/")
+            if file.is_dir():
+                file = file / "index.html"
+            if not file.is_file():
+                return self.send_error(404)
+            data = bytearray(file.read_bytes())
+            if flipped and file.name.endswith(flipped):
+                data[len(data) // 2] ^= 1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Type", self.guess_type(str(file)))
+            self.end_headers()
+            if body:
+                self._send(file, bytes(data))
+            return None
+
+        def _refuse(self) -> None:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="packages"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _send(self, file: Path, data: bytes) -> None:
+            with guard:
+                broken = file.suffix in (".bz2", ".conda", ".whl") and left[0] > 0
+                left[0] -= broken
+            if broken:
+                self.wfile.write(data[: len(data) // 2])
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            step = max(1, (bytes_per_second or len(data) * 20 or 1) // 20)
+            for start in range(0, len(data), step):
+                self.wfile.write(data[start : start + step])
+                if bytes_per_second:
+                    self.wfile.flush()
+                    time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None: ...
+
+    class QuietServer(http.server.ThreadingHTTPServer):
+        request_queue_size = 64
+
+        def handle_error(self, *_: object) -> None: ...
+
+    server = QuietServer(("127.0.0.1", 0), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server_side = Server(f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server_side
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def proxy(login: tuple[str, str] | None = None) -> Iterator[Server]:
+    """A forward proxy for http on loopback; ``requests`` are the URLs that went through it."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._pass_on()
+
+        def do_GET(self) -> None:
+            self._pass_on()
+
+        def _pass_on(self) -> None:
+            server_side.requests.append((self.path, self.headers.get("Proxy-Authorization", "")))
+            if login and not self.headers.get("Proxy-Authorization"):
+                self.send_error(407)
+                return
+            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            request = urllib.request.Request(self.path, method=self.command)
+            if authorization := self.headers.get("Authorization"):
+                request.add_header("Authorization", authorization)
+            try:
+                with direct.open(request, timeout=10) as answer:
+                    data, kind = answer.read(), answer.headers["Content-Type"]
+            except urllib.error.HTTPError as error:
+                self.send_error(error.code)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server_side = Server(f"http://127.0.0.1:{server.server_address[1]}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server_side
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate authority of its own and a server certificate, with its key, for 127.0.0.1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n")
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=tests"
+        " -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign",
+        "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.crt",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    both = folder / "server.pem"
+    both.write_text((folder / "server.crt").read_text() + (folder / "server.key").read_text())
+    return folder / "ca.pem", both
+
+
+def holders_of_secret(secret: str, *places: Path) -> list[str]:
+    """Every file under ``places`` that holds ``secret``, plainly or packed in zstd, in its bytes, name or link."""
+    import zstandard
+
+    needles = {secret.encode(), urllib.parse.quote(secret, safe="").encode()}
+    found = []
+    for place in places:
+        files = [place] if place.is_file() else [item for item in place.rglob("*") if not item.is_dir()]
+        for file in files:
+            data = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+            if file.name.endswith(".zst") and not file.is_symlink():
+                with file.open("rb") as stream:
+                    reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+                    data += reader.read()
+            if any(needle in data + os.fsencode(file.name) for needle in needles):
+                found.append(str(file))
+    return found

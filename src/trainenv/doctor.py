@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from trainenv.errors import TrainenvError
 from trainenv.settings import Settings
 
 State = Literal["ok", "warning", "error"]
@@ -27,35 +28,43 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything in turn; quick things first."""
-    yield _workspace(settings)
-    yield _disk(settings)
-    yield from _pip()
-    yield _uv(settings)
-    yield from _interpreters(settings)
-    yield from _channels(settings)
-    yield from _programs()
+    looks: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+        "workspace": _workspace,
+        "disk": _disk,
+        "pip settings": _pip,
+        "uv": _uv,
+        "host channel": _interpreters,
+        "channel": _channels,
+        "programs": _programs,
+    }
+    for name, look in looks.items():
+        try:
+            yield from look(settings)
+        except TrainenvError as error:
+            yield Finding(name, "error", str(error))
 
 
-def _workspace(settings: Settings) -> Finding:
+def _workspace(settings: Settings) -> Iterator[Finding]:
     file = f"settings in {settings.file}" if settings.file.is_file() else "no trainenv.toml: defaults"
     nearest = settings.root
     while not nearest.exists():
         nearest = nearest.parent
     if not os.access(nearest, os.W_OK):
-        return Finding("workspace", "error", f"{settings.root} can't be written")
-    return Finding("workspace", "ok", f"{settings.root} ({file})")
+        yield Finding("workspace", "error", f"{settings.root} can't be written")
+    else:
+        yield Finding("workspace", "ok", f"{settings.root} ({file})")
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings) -> Iterator[Finding]:
     folder = settings.envs_dir
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free for environments in {settings.envs_dir}"
-    return Finding("disk", "ok" if free > 5e9 else "warning", text)
+    yield Finding("disk", "ok" if free > 5e9 else "warning", text)
 
 
-def _pip() -> Iterator[Finding]:
+def _pip(_: Settings) -> Iterator[Finding]:
     from trainenv.channels.pypi import pip_settings
 
     found = pip_settings()
@@ -63,14 +72,14 @@ def _pip() -> Iterator[Finding]:
     yield Finding("pip settings", "ok", f"used: {names}" if names else "none found: pip's defaults are used")
 
 
-def _uv(settings: Settings) -> Finding:
+def _uv(_: Settings) -> Iterator[Finding]:
     import subprocess
 
     from trainenv.channels.pypi import find_uv
 
     uv = find_uv()
     done = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False)
-    return Finding("uv", "ok" if done.returncode == 0 else "error", f"{done.stdout.strip()} at {uv}")
+    yield Finding("uv", "ok" if done.returncode == 0 else "error", f"{done.stdout.strip()} at {uv}")
 
 
 def _interpreters(settings: Settings) -> Iterator[Finding]:
@@ -99,7 +108,7 @@ def _channels(settings: Settings) -> Iterator[Finding]:
         yield Finding("channel", "warning", f"{name} can't be reached ({reason}){stand_in}")
 
 
-def _programs() -> Iterator[Finding]:
+def _programs(_: Settings) -> Iterator[Finding]:
     for program, use in (("tar", "unpacking by hand"), ("zstd", "unpacking by hand"), ("nvidia-smi", "GPUs")):
         place = shutil.which(program)
         yield Finding(program, "ok" if place else "warning", place or f"not on PATH (used for {use})")

@@ -6,12 +6,14 @@ escapes is a defect of trainenv.
 
 from __future__ import annotations
 
+from trainenv.credentials import without_credentials
+
 
 class TrainenvError(Exception):
     """Something that a user can understand and act on.
 
     ``message`` says what happened, ``cause`` why, ``hint`` which step comes next. ``str(error)``
-    joins the three into one line.
+    joins the three into one line, in which no URL shows a password.
     """
 
     exit_code = 1
@@ -28,7 +30,7 @@ class TrainenvError(Exception):
             line += f": {self.cause}"
         if self.hint:
             line += f". {self.hint}" if not line.endswith((".", "?", "!")) else f" {self.hint}"
-        return " ".join(line.split())
+        return without_credentials(" ".join(line.split()))
 
 
 class UsageError(TrainenvError):

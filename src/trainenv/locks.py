@@ -2,7 +2,7 @@
 
 Standard library only: the way of ``trainenv run`` to its command leads through here.
 
-Each environment name has one lock file under ``envs_dir/.trainenv/locks``. What runs in the
+Each environment name has one lock file under ``ENVS_DIR/.trainenv/locks``. What runs in the
 environment holds it shared, what changes it holds it exclusively. A lock belongs to an open file
 description, so the kernel frees it when the last process that inherited it is gone, also after
 ``kill -9``.
@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trainenv.errors import EnvironmentBusyError
+from trainenv.errors import EnvironmentBusyError, InstallError
 from trainenv.settings import Settings
 
 STATE_DIR = ".trainenv"
 
 
-def _lock_file(settings: Settings, name: str) -> Path:
-    return settings.envs_dir / STATE_DIR / "locks" / f"{name}.lock"
+def _lock_file(envs_dir: Path, name: str) -> Path:
+    return envs_dir / STATE_DIR / "locks" / f"{name}.lock"
 
 
 def shared(settings: Settings, name: str) -> int | None:
@@ -33,10 +33,21 @@ def shared(settings: Settings, name: str) -> int | None:
     command. Returns None where no lock file can be made (a read-only ``envs_dir``): nobody can
     change the environment there either. Raises ``EnvironmentBusyError`` during a change.
     """
-    path = _lock_file(settings, name)
+    return _hold_shared(_lock_file(settings.envs_dir, name), name)
+
+
+def shared_at(prefix: Path) -> int | None:
+    """``shared`` for an environment given by its folder; None where no workspace manages it."""
+    if not (prefix.parent / STATE_DIR).is_dir():
+        return None
+    return _hold_shared(_lock_file(prefix.parent, prefix.name), prefix.name)
+
+
+def _hold_shared(path: Path, name: str) -> int | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # Read-only is enough for a shared lock, and all that other users of the machine may have.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError:
         return None
     try:
@@ -54,9 +65,16 @@ def exclusive(settings: Settings, name: str) -> Iterator[None]:
 
     Raises ``EnvironmentBusyError``, naming the processes, while another one changes or uses it.
     """
-    path = _lock_file(settings, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    path = _lock_file(settings.envs_dir, name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise InstallError(
+            f"environments in {settings.envs_dir} can't be changed",
+            cause=f"{error.filename}: {error.strerror}",
+            hint="envs_dir in trainenv.toml, or TRAINENV_ENVS_DIR, names another folder",
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

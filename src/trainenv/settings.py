@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,19 @@ from trainenv.errors import UsageError
 FILE_NAME = "trainenv.toml"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
+_LONGEST_NAME = 200
+"""Characters: file systems take 255, and staging folders and locks add some."""
+
+_KNOWN = {
+    "envs_dir",
+    "methods_dir",
+    "tasks_dir",
+    "cache_dir",
+    "visible_as",
+    "channels",
+    "host_fallback",
+    "mirrors",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Settings:
         """The prefix that the files of environment ``name`` carry (see ``visible_as``)."""
         if self.visible_as is None:
             return str(self.prefix_of(name))
-        return f"{self.visible_as.rstrip('/')}/{checked_name(name, 'environment')}"
+        return os.path.join(self.visible_as, checked_name(name, "environment"))
 
 
 def checked_name(name: str, of: str) -> str:
@@ -60,7 +73,11 @@ def checked_name(name: str, of: str) -> str:
     if not _NAME.match(name):
         raise UsageError(
             f"{name!r} can't name an {of}" if of[0] in "aeiou" else f"{name!r} can't name a {of}",
-            hint="Use letters, digits, '_', '-', '.' and '+', and begin with a letter, digit or '_'",
+            hint="Use ASCII letters, digits, '_', '-', '.' and '+', and begin with a letter, digit or '_'",
+        )
+    if len(name) > _LONGEST_NAME:
+        raise UsageError(
+            f"a name of {len(name)} characters is too long", hint=f"Use at most {_LONGEST_NAME} characters"
         )
     return name
 
@@ -72,7 +89,12 @@ def load(workspace: str | os.PathLike[str] | None = None) -> Settings:
     ``trainenv.toml``, else ``trainenv`` in the user's data folder. Nothing is created.
     """
     root = _find_root(workspace)
-    values = _read_file(root / FILE_NAME)
+    where = str(root / FILE_NAME)
+    values = {key: _Value(value, key, where) for key, value in _read_file(root / FILE_NAME).items()}
+    if unknown := sorted(set(values) - _KNOWN):
+        raise UsageError(
+            f"{where} has an unknown setting {unknown[0]!r}", hint=f"Known are: {', '.join(sorted(_KNOWN))}"
+        )
     values.update(_environment_variables())
     return _settings(root, values)
 
@@ -80,8 +102,8 @@ def load(workspace: str | os.PathLike[str] | None = None) -> Settings:
 def _find_root(workspace: str | os.PathLike[str] | None) -> Path:
     named = workspace or os.environ.get("TRAINENV_HOME")
     if named:
-        return Path(os.path.realpath(Path(named).expanduser()))
-    here = os.path.realpath(os.getcwd())
+        return _resolved(Path(), named)
+    here = os.path.realpath(current_folder())
     while True:
         if os.path.exists(os.path.join(here, FILE_NAME)):
             return Path(here)
@@ -89,8 +111,24 @@ def _find_root(workspace: str | os.PathLike[str] | None) -> Path:
         if parent == here:
             break
         here = parent
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return Path(os.path.realpath(os.path.join(data, "trainenv")))
+    return _resolved(Path(), os.path.join(os.environ.get("XDG_DATA_HOME") or "~/.local/share", "trainenv"))
+
+
+def current_folder() -> str:
+    """The folder this process is in. Raises ``UsageError`` where somebody has removed it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder is not there any more", hint="Change into another one") from None
+
+
+def _resolved(base: Path, path: str | os.PathLike[str]) -> Path:
+    """``path`` beginning at ``base``, absolute, with ``~`` expanded and links followed."""
+    try:
+        joined = base / Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{os.fspath(path)!r} has no meaning", cause="this user has no home folder") from None
+    return Path(os.path.realpath(joined if joined.is_absolute() else os.path.join(current_folder(), joined)))
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -101,7 +139,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} can't be read", cause=error.strerror or str(error)) from None
     try:
-        return parse_toml(raw.decode())
+        return parse_toml(raw.decode("utf-8-sig"))
     except ValueError as error:
         raise UsageError(f"{path} is not valid TOML", cause=str(error), hint="Mend the file") from None
 
@@ -115,59 +153,75 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def _environment_variables() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key in ("envs_dir", "methods_dir", "tasks_dir", "cache_dir", "visible_as"):
-        if value := os.environ.get(f"TRAINENV_{key.upper()}"):
-            found[key] = value
-    if value := os.environ.get("TRAINENV_CHANNELS"):
-        found["channels"] = [part for part in value.replace(",", " ").split() if part]
-    if value := os.environ.get("TRAINENV_HOST_FALLBACK"):
-        found["host_fallback"] = value.lower() not in ("0", "false", "no", "off")
+@dataclass(frozen=True)
+class _Value:
+    """One setting, and the file or variable that it ``stands_in``, for what is said if it is wrong."""
+
+    value: Any
+    key: str
+    stands_in: str
+
+    def wrong(self, expected: str) -> UsageError:
+        return UsageError(f"{self.key} in {self.stands_in} must be {expected}", cause=f"it is {self.value!r}")
+
+    def text(self) -> str:
+        if not isinstance(self.value, str) or not self.value or "\0" in self.value:
+            raise self.wrong("a text")
+        return self.value
+
+    def texts(self) -> tuple[str, ...]:
+        if not isinstance(self.value, list) or not all(isinstance(item, str) and item for item in self.value):
+            raise self.wrong("a list of texts")
+        return tuple(self.value)
+
+
+def _environment_variables() -> dict[str, _Value]:
+    found: dict[str, _Value] = {}
+    for key in _KNOWN - {"mirrors"}:
+        variable = f"TRAINENV_{key.upper()}"
+        if given := os.environ.get(variable):
+            value: str | bool | list[str] = given
+            if key == "channels":
+                value = given.replace(",", " ").split()
+            elif key == "host_fallback":
+                value = {"1": True, "true": True, "yes": True, "on": True}.get(given.lower(), given)
+                value = {"0": False, "false": False, "no": False, "off": False}.get(given.lower(), value)
+            found[key] = _Value(value, key, variable)
     return found
 
 
-def _settings(root: Path, values: dict[str, Any]) -> Settings:
-    where = root / FILE_NAME
-
+def _settings(root: Path, values: Mapping[str, _Value]) -> Settings:
     def folder(key: str, default: str) -> Path:
-        value = _typed(where, values, key, str, default)
-        return Path(os.path.realpath(root / Path(value).expanduser()))
+        return _resolved(root, values[key].text() if key in values else default)
 
-    channels = _typed(where, values, "channels", list, ["conda-forge"])
-    mirrors = _typed(where, values, "mirrors", dict, {})
-    known = {
-        "envs_dir",
-        "visible_as",
-        "methods_dir",
-        "tasks_dir",
-        "cache_dir",
-        "channels",
-        "host_fallback",
-        "mirrors",
-    }
-    if unknown := sorted(set(values) - known):
-        raise UsageError(
-            f"{where} has an unknown setting {unknown[0]!r}", hint=f"Known are: {', '.join(sorted(known))}"
-        )
-    visible_as = values.get("visible_as")
-    if visible_as is not None and not (isinstance(visible_as, str) and visible_as.startswith("/")):
-        raise UsageError(f"visible_as in {where} must be an absolute path", cause=f"it is {visible_as!r}")
-    return Settings(
+    found = Settings(
         root=root,
         envs_dir=folder("envs_dir", "envs"),
         methods_dir=folder("methods_dir", "methods"),
         tasks_dir=folder("tasks_dir", "tasks"),
         cache_dir=folder("cache_dir", "cache"),
-        visible_as=visible_as,
-        channels=tuple(str(channel) for channel in channels),
-        host_fallback=_typed(where, values, "host_fallback", bool, True),
-        mirrors={key: (value,) if isinstance(value, str) else tuple(value) for key, value in mirrors.items()},
     )
+    if visible_as := values.get("visible_as"):
+        if not os.path.isabs(visible_as.text()):
+            raise visible_as.wrong("an absolute path")
+        found = replace(found, visible_as=os.path.normpath(visible_as.text()))
+    if channels := values.get("channels"):
+        relative = ("./", "../", "~")
+        names = [str(_resolved(root, name)) if name.startswith(relative) else name for name in channels.texts()]
+        found = replace(found, channels=tuple(names))
+    if host_fallback := values.get("host_fallback"):
+        if not isinstance(host_fallback.value, bool):
+            raise host_fallback.wrong("true or false")
+        found = replace(found, host_fallback=host_fallback.value)
+    if mirrors := values.get("mirrors"):
+        found = replace(found, mirrors=_mirrors(mirrors))
+    return found
 
 
-def _typed(where: Path, values: dict[str, Any], key: str, kind: type, default: Any) -> Any:
-    value = values.get(key, default)
-    if not isinstance(value, kind):
-        raise UsageError(f"{key} in {where} must be of type {kind.__name__}", cause=f"it is {value!r}")
-    return value
+def _mirrors(given: _Value) -> dict[str, tuple[str, ...]]:
+    if not isinstance(given.value, dict):
+        raise given.wrong("a table")
+    return {
+        channel: _Value([urls] if isinstance(urls, str) else urls, f"mirrors.{channel}", given.stands_in).texts()
+        for channel, urls in given.value.items()
+    }

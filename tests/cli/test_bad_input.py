@@ -43,6 +43,7 @@ def _one_line(done: subprocess.CompletedProcess[str]) -> str:
         (["pack", "-n", "none"], 1, ["no environment 'none'"]),
         (["list", "-p", "/nowhere"], 1, ["/nowhere is not an environment", "env list"]),
         (["env", "verify"], 2, ["-n NAME or -p PREFIX"]),
+        (["env", "show", "a", "-n", "b"], 2, ["name one environment"]),
         (["method", "show", "none"], 2, ["no method 'none'"]),
         (["train", "small", "--set", "epoch=3"], 2, ["epoch", "epochs"]),
         (["train", "small", "--set", "epochs=many"], 2, ["epochs", "many"]),

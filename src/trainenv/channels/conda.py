@@ -10,6 +10,7 @@ import gc
 import hashlib
 import os
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
+from trainenv.credentials import without_credentials
 from trainenv.errors import ChannelError, InstallError, SolveError
 from trainenv.progress import Reporter, Step
 from trainenv.settings import Settings
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 3.5
 """How long an address may take to give any answer before it counts as unreachable."""
+
+_LATE = f"no answer within {PROBE_SECONDS:g} s"
 
 HOST = "host"
 
@@ -57,6 +61,19 @@ class Source:
         return Path(unquote(urlsplit(self.url).path))
 
 
+def located(name: str) -> str:
+    """Channel ``name``; a folder of this machine as an absolute path, so that it means the same from everywhere.
+
+    A folder is what begins with ``.``, ``/`` or ``~``, or has a ``/`` and is there.
+    """
+    if "://" in name or not (name.startswith((".", "/", "~")) or (os.sep in name and Path(name).is_dir())):
+        return name
+    try:
+        return str(Path(name).expanduser().resolve())
+    except (RuntimeError, OSError) as error:
+        raise ChannelError(f"{name!r} is not a channel", cause=str(error)) from None
+
+
 def reach(settings: Settings, names: Sequence[str]) -> tuple[list[Source], dict[str, str]]:
     """Find which of the channels ``names`` answer, asking all at once.
 
@@ -74,7 +91,7 @@ def reach(settings: Settings, names: Sequence[str]) -> tuple[list[Source], dict[
         if answering:
             reached.append(answering)
         else:
-            failed[name] = "; ".join(f"{_without_secret(s.url)}: {answers[s.url]}" for s in sources)
+            failed[name] = "; ".join(f"{without_credentials(s.url).rstrip('/')}: {answers[s.url]}" for s in sources)
     return reached, failed
 
 
@@ -84,11 +101,12 @@ def _candidates(settings: Settings, name: str) -> list[Source]:
 
     def source(text: str) -> Source:
         try:
-            if "://" not in text and (text.startswith((".", "/", "~")) or (os.sep in text and Path(text).is_dir())):
-                text = Path(text).expanduser().resolve().as_uri()
-            return Source(name, Channel(text).base_url)
+            place = located(text)
+            return Source(name, Channel(Path(place).as_uri() if place.startswith("/") else place).base_url)
         except InvalidChannelError as error:
-            raise ChannelError(f"{text!r} is not a channel", cause=str(error)) from None
+            raise ChannelError(
+                f"{text!r} is not a channel", cause=_one_line(str(error)), hint="Name it, or give its URL or folder"
+            ) from None
 
     own = source(name)
     mirrors = settings.mirrors.get(name) or settings.mirrors.get(own.url) or settings.mirrors.get(own.url.rstrip("/"))
@@ -96,27 +114,20 @@ def _candidates(settings: Settings, name: str) -> list[Source]:
 
 
 def _probe_all(urls: Sequence[str]) -> dict[str, str | None]:
-    answers: dict[str, str | None] = dict.fromkeys(urls, f"no answer within {PROBE_SECONDS:g} s")
-    finished = {url: threading.Event() for url in urls}
+    """What each of ``urls`` answers (see ``_probe``), asked at once; who is late is not waited for."""
+    answers: dict[str, str | None] = {}
 
     def ask(url: str) -> None:
-        answer = _probe(url)
-        if not finished[url].is_set():
-            answers[url] = answer
-            finished[url].set()
+        answers[url] = _probe(url)
 
-    for url in urls:
-        threading.Thread(target=ask, args=(url,), daemon=True).start()
-    deadline = threading.Event()
-    timer = threading.Timer(PROBE_SECONDS, deadline.set)
-    timer.daemon = True
-    timer.start()
-    for event in finished.values():
-        while not event.is_set() and not deadline.is_set():
-            event.wait(0.02)
-        event.set()
-    timer.cancel()
-    return answers
+    threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + PROBE_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    in_time = dict(answers)
+    return {url: in_time.get(url, _LATE) for url in urls}
 
 
 def _probe(url: str) -> str | None:
@@ -139,22 +150,15 @@ def _probe(url: str) -> str | None:
     except urllib.error.URLError as error:
         reason = error.reason
         if isinstance(reason, TimeoutError):
-            return f"no answer within {PROBE_SECONDS:g} s"
+            return _LATE
         if "CERTIFICATE_VERIFY_FAILED" in str(reason):
             return None
         return getattr(reason, "strerror", None) or str(reason)
     except TimeoutError:
-        return f"no answer within {PROBE_SECONDS:g} s"
+        return _LATE
     except (OSError, ValueError) as error:
         return str(error)
     return None
-
-
-def _without_secret(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url.rstrip("/")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
 
 def solve(
@@ -180,7 +184,7 @@ def solve(
         )
         return await rattler.solve(
             sources=[source.channel for source in sources],
-            specs=match_specs(specs),
+            specs=match_specs(_at_their_sources(specs, sources)),
             gateway=gateway,
             locked_packages=list(installed),
             virtual_packages=rattler.VirtualPackage.detect(overrides),
@@ -204,6 +208,16 @@ def solve(
             cause=_one_line(str(error)),
             hint="Check its name; mirrors can be named in trainenv.toml under [mirrors]",
         ) from None
+
+
+def _at_their_sources(specs: Sequence[str], sources: Sequence[Source]) -> list[str]:
+    """``NAME::PACKAGE`` with the URL in place of the name, where a mirror or folder stands for that channel."""
+    urls = {source.name: source.url.rstrip("/") for source in sources}
+    found = []
+    for spec in specs:
+        name, separator, rest = spec.partition("::")
+        found.append(f"{urls[name]}::{rest}" if separator and name in urls else spec)
+    return found
 
 
 def match_specs(specs: Sequence[str]) -> list[MatchSpec]:
@@ -266,12 +280,12 @@ def _check_local_package(record: RepoDataRecord) -> None:
     file = Path(unquote(urlsplit(record.url).path))
     try:
         with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").digest() if hasattr(hashlib, "file_digest") else None
-            if digest is None:
-                digest = hashlib.sha256(stream.read()).digest()
+            found = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                found.update(block)
     except OSError as error:
         raise InstallError(f"package {file} can't be read", cause=error.strerror or str(error)) from None
-    if digest != record.sha256:
+    if found.digest() != record.sha256:
         raise InstallError(
             f"package {file} is not what its channel says",
             cause="its sha256 differs from the one in repodata.json",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,9 @@ from pathlib import Path
 
 from trainenv.errors import ChannelError
 
-_LISTS = ("extra-index-url", "find-links", "trusted-host")
+_LISTS = {"extra-index-url", "find-links", "trusted-host", "constraint", "no-binary", "only-binary"}
+_FORMER_NAMES = {"default-timeout": "timeout", "pypi-url": "index-url"}
+_TRUE = {"y", "yes", "t", "true", "on", "1"}
 
 
 def find_uv() -> str:
@@ -42,26 +45,35 @@ def pip_settings() -> Mapping[str, tuple[str, ...]]:
     """pip's settings of sections ``global`` and ``install`` and of ``PIP_*``, by long option name.
 
     Read as pip reads them: site-wide, user's and interpreter's files in turn, then the environment;
-    a later one replaces an earlier one. Every value is a tuple of words.
+    a later one replaces an earlier one. A list has an entry for each of its words, all else has one.
     """
     found: dict[str, tuple[str, ...]] = {}
     files = _configuration_files()
     for section in ("global", "install"):
         for file in files:
-            parser = configparser.RawConfigParser()
-            try:
-                parser.read(file, encoding="utf-8")
-            except (configparser.Error, UnicodeDecodeError) as error:
-                raise ChannelError(
-                    f"pip's settings in {file} can't be read", cause=str(error), hint="Mend the file"
-                ) from None
-            if parser.has_section(section):
-                found.update({key: tuple(value.split()) for key, value in parser.items(section) if value.strip()})
+            for key, value in _read(file, section):
+                _set(found, key, value)
     for variable, value in os.environ.items():
-        if variable.startswith("PIP_") and value.strip():
-            key = variable[len("PIP_") :].lower().replace("_", "-").removeprefix("default-")
-            found["timeout" if key == "timeout" else key] = tuple(value.split())
+        if variable.startswith("PIP_"):
+            _set(found, variable[len("PIP_") :].lower(), value)
     return found
+
+
+def _read(file: Path, section: str) -> list[tuple[str, str]]:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(file, encoding="utf-8-sig")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ChannelError(f"pip's settings in {file} can't be read", cause=str(error), hint="Mend the file") from None
+    return parser.items(section) if parser.has_section(section) else []
+
+
+def _set(found: dict[str, tuple[str, ...]], key: str, value: str) -> None:
+    if not value.strip():
+        return
+    key = key.replace("_", "-")
+    key = _FORMER_NAMES.get(key, key)
+    found[key] = tuple(value.split()) if key in _LISTS else (value.strip(),)
 
 
 def _configuration_files() -> list[Path]:
@@ -71,32 +83,49 @@ def _configuration_files() -> list[Path]:
     configuration = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     system = os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(os.pathsep)
     files = [Path(folder) / "pip" / "pip.conf" for folder in system if folder]
-    files += [
-        Path("/etc/pip.conf"),
-        Path("~/.pip/pip.conf").expanduser(),
-        configuration / "pip" / "pip.conf",
-        Path(sys.prefix) / "pip.conf",
-    ]
+    files.append(Path("/etc/pip.conf"))
+    if not (named and os.path.exists(named)):
+        files += [Path("~/.pip/pip.conf").expanduser(), configuration / "pip" / "pip.conf"]
+    files.append(Path(sys.prefix) / "pip.conf")
     if named:
         files.append(Path(named))
     return files
 
 
 def uv_options() -> list[str]:
-    """Options of ``uv pip install`` and ``compile`` that say what pip's settings say."""
+    """Options of ``uv pip install`` and ``compile`` that say what pip's settings say.
+
+    What may hold a password is told by ``uv_environment``: other users see a command line.
+    """
     settings = pip_settings()
     options = ["--index-strategy", "unsafe-best-match"]
-    if "index-url" in settings and not _set_for_uv("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
-        options += ["--default-index", settings["index-url"][0]]
-    for url in settings.get("extra-index-url", ()):
-        options += ["--index", url]
     for place in settings.get("find-links", ()):
-        options += ["--find-links", place]
+        if "://" in place:
+            options += ["--find-links", place]
+        elif os.path.exists(found := _absolute(place)):  # pip passes over what is not there.
+            options += ["--find-links", found]
     for host in settings.get("trusted-host", ()):
         options += ["--allow-insecure-host", host]
-    if settings.get("no-index", ("0",))[0].lower() in ("1", "true", "yes", "on"):
+    for option in ("no-binary", "only-binary"):
+        for names in settings.get(option, ()):
+            for name in names.split(","):
+                options += [f"--{option}", name]
+    if settings.get("no-index", ("0",))[0].lower() in _TRUE:
         options.append("--no-index")
     return options
+
+
+def constraint_options() -> list[str]:
+    """Options of ``uv pip compile`` for the constraint files of pip's settings."""
+    options = []
+    for file in pip_settings().get("constraint", ()):
+        options += ["--constraint", file if "://" in file else _absolute(file)]
+    return options
+
+
+def _absolute(path: str) -> str:
+    """A path of pip's settings; relative ones begin at the current folder, where uv may not run."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def uv_environment(cache_dir: Path) -> dict[str, str]:
@@ -117,10 +146,14 @@ def uv_environment(cache_dir: Path) -> dict[str, str]:
     ):
         variables.pop(foreign, None)
     variables.setdefault("UV_CACHE_DIR", str(cache_dir / "uv"))
+    if "index-url" in settings and not variables.get("UV_INDEX_URL"):
+        variables.setdefault("UV_DEFAULT_INDEX", settings["index-url"][0])
+    if "extra-index-url" in settings and not variables.get("UV_EXTRA_INDEX_URL"):
+        variables.setdefault("UV_INDEX", " ".join(settings["extra-index-url"]))
     if "cert" in settings:
-        variables.setdefault("SSL_CERT_FILE", settings["cert"][0])
+        variables.setdefault("SSL_CERT_FILE", os.path.expanduser(settings["cert"][0]))
     if "timeout" in settings:
-        variables.setdefault("UV_HTTP_TIMEOUT", settings["timeout"][0].split(".")[0])
+        variables.setdefault("UV_HTTP_TIMEOUT", _whole_seconds(settings["timeout"][0]))
     if "proxy" in settings:
         variables.setdefault("ALL_PROXY", settings["proxy"][0])
     variables["UV_NO_PROGRESS"] = "1"
@@ -128,8 +161,13 @@ def uv_environment(cache_dir: Path) -> dict[str, str]:
     return variables
 
 
-def _set_for_uv(*variables: str) -> bool:
-    return any(os.environ.get(variable) for variable in variables)
+def _whole_seconds(timeout: str) -> str:
+    try:
+        return str(max(1, round(float(timeout))))
+    except (ValueError, OverflowError):
+        raise ChannelError(
+            f"pip's setting timeout = {timeout} is not a number of seconds", hint="See `pip config list`"
+        ) from None
 
 
 def run_uv(
@@ -144,7 +182,8 @@ def run_uv(
     """Run ``uv ARGUMENTS`` in ``folder`` to its end; returns its exit code and its standard error.
 
     ``on_line`` gets each line of standard error as it is written. ``keep_open`` are file
-    descriptors (locks) that uv inherits, so that they last as long as it does.
+    descriptors (locks) that uv inherits, so that they last as long as it does. Whatever ends this
+    function early ends uv and the builds that it has started.
     """
     process = subprocess.Popen(
         [find_uv(), *arguments],
@@ -156,6 +195,7 @@ def run_uv(
         text=True,
         errors="replace",
         pass_fds=keep_open,
+        start_new_session=True,
     )
     lines: list[str] = []
     with process:
@@ -170,6 +210,8 @@ def run_uv(
                 if on_line:
                     on_line(line.strip())
         except BaseException:
-            process.terminate()
+            # With all that it has started: a build in C++ goes on for long.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             raise
     return process.returncode, "".join(lines)

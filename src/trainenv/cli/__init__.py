@@ -7,6 +7,7 @@ can be, so nothing heavy is imported before it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -18,45 +19,80 @@ def main() -> NoReturn:
 
     0 done, 1 failed, 2 wrong usage, 130 interrupted; ``run`` becomes its command and has its code.
     """
+    _open_missing_streams()
     code = _guarded(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        pass
     # py-rattler's threads can crash an orderly interpreter exit although all work is done.
     os._exit(code)
 
 
+class _Terminated(BaseException):
+    """TERM or HUP came: unwind, so that nothing half made stays behind."""
+
+
 def _guarded(arguments: list[str]) -> int:
     try:
-        if arguments[:1] == ["run"]:
-            from trainenv.cli.run import run
-
-            return run(arguments[1:])
-        from trainenv.cli.app import dispatch
-
-        return dispatch(arguments)
+        code = _dispatched(arguments)
+        sys.stdout.flush()
+        return code
     except TrainenvError as error:
-        print(f"trainenv: error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("trainenv: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
-    except BrokenPipeError:
-        return 0
+    except _Terminated as error:
+        number: int = error.args[0]
+        _say(f"ended by {signal.Signals(number).name}")
+        return 128 + number
+    except (BrokenPipeError, SystemExit):  # The reader of the output went away; rich exits then.
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if os.environ.get("TRAINENV_DEBUG"):
-            raise
-        print(
-            f"trainenv: error: {_in_words(error)}. If that makes no sense to you, run it again with "
-            "TRAINENV_DEBUG=1 and report what it prints",
-            file=sys.stderr,
-        )
+            import traceback
+
+            traceback.print_exc()
+        _say(f"error: {_in_words(error)}")
         return 1
+
+
+def _dispatched(arguments: list[str]) -> int:
+    if arguments[:1] == ["run"]:
+        from trainenv.cli.run import run
+
+        return run(arguments[1:])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    from trainenv.cli.app import dispatch
+
+    return dispatch(arguments)
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise _Terminated(number)
+
+
+def _open_missing_streams() -> None:
+    """A closed stream becomes an empty one; what a terminal's encoding lacks is shown as an escape."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+        elif mode == "w" and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(text: str) -> None:
+    """One line on standard error, if anybody still reads it."""
+    try:
+        print(f"trainenv: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{what}. This is a defect of trainenv: please report what TRAINENV_DEBUG=1 prints"

@@ -28,7 +28,7 @@ def activate(ctx: click.Context, name: str | None, option_name: str | None, pref
     Example:
       eval "$(trainenv activate my_training_env)"
     """
-    environment = chosen(workspace(ctx), name or option_name, prefix)
+    environment = chosen(workspace(ctx), option_name, prefix, name)
     former = dict(os.environ)
     wanted = environ(environment.prefix, environment.name, former)
     changed = {key: value for key, value in wanted.items() if former.get(key) != value}

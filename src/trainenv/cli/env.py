@@ -93,7 +93,7 @@ def show(ctx: click.Context, name: str | None, prefix: str | None, environment_n
     Example:
       trainenv env show my_training_env
     """
-    environment = chosen(workspace(ctx, as_json=as_json), name or environment_name, prefix)
+    environment = chosen(workspace(ctx, as_json=as_json), name, prefix, environment_name)
     shown = environment.to_json()
     if as_json:
         print_json(shown)
@@ -130,7 +130,7 @@ def verify(
       trainenv env verify my_training_env --old-prefix /opt/conda/envs/my_training_env
     """
     place = workspace(ctx, as_json=as_json)
-    environment = chosen(place, name or environment_name, prefix)
+    environment = chosen(place, name, prefix, environment_name)
     found = place.verify(environment, old_prefixes=old_prefixes, imports=not no_imports)
     if as_json:
         print_json(found.to_json())
@@ -156,7 +156,7 @@ def remove(ctx: click.Context, name: str | None, environment_name: str | None, y
       trainenv env remove my_training_env -y
     """
     place = workspace(ctx)
-    environment = chosen(place, name or environment_name, None)
+    environment = chosen(place, name, None, environment_name)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Remove {environment.prefix} ({human_size(environment.size)})?", abort=True)
     place.remove(environment.name)

@@ -34,10 +34,11 @@ def workspace(ctx: click.Context, *, as_json: bool = False) -> Workspace:
     return Workspace(ctx.find_root().obj, reporter=JsonLinesReporter() if as_json else RichReporter())
 
 
-def chosen(place: Workspace, name: str | None, prefix: str | None) -> Environment:
-    """The environment that ``-n`` or ``-p`` names."""
-    if (name is None) == (prefix is None):
+def chosen(place: Workspace, name: str | None, prefix: str | None, argument: str | None = None) -> Environment:
+    """The environment that ``-n``, ``-p`` or, where a command takes one, its ``argument`` names."""
+    if sum(given is not None for given in (name, prefix, argument)) != 1:
         raise UsageError("name one environment, with -n NAME or -p PREFIX", hint="See `trainenv env list`")
+    name = name or argument
     if prefix is not None:
         return place.environment_at(prefix)
     assert name is not None

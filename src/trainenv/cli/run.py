@@ -6,12 +6,13 @@ Standard library only, and as few modules of it as possible: this is on the way 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 from trainenv import locks, settings
 from trainenv.environments import activation
-from trainenv.errors import EnvironmentNotFoundError, UsageError
+from trainenv.errors import UsageError
 
 HELP = """Usage: trainenv run [OPTIONS] COMMAND [ARGS]...
 
@@ -60,7 +61,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _become(options: dict[str, str], command: list[str]) -> int:
-    if not command:
+    if not command or not command[0]:
         raise UsageError("no command to run", hint="Example: trainenv run -n my_training_env python train.py")
     if ("name" in options) == ("prefix" in options):
         raise UsageError("name one environment, with -n NAME or -p PREFIX", hint="See `trainenv run --help`")
@@ -72,7 +73,8 @@ def _become(options: dict[str, str], command: list[str]) -> int:
         except OSError as error:
             raise UsageError(f"can't run in {options['cwd']}", cause=error.strerror or "") from None
     argv = activation.command(prefix, command)
-    sys.stdout.flush()
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored_by_python, signal.SIG_DFL)
     try:
         os.execvpe(argv[0], argv, variables)
     except FileNotFoundError:
@@ -84,19 +86,22 @@ def _become(options: dict[str, str], command: list[str]) -> int:
 
 
 def _find(options: dict[str, str]) -> tuple[Path, str]:
+    """Prefix and name of the environment, with its lock held: nobody changes it under the command."""
     if "prefix" in options:
         prefix = Path(os.path.abspath(options["prefix"]))
+        locks.shared_at(prefix)
         if not (prefix / "conda-meta").is_dir():
-            raise EnvironmentNotFoundError(
-                f"{prefix} is not an environment", cause="it has no conda-meta folder", hint="See `trainenv env list`"
-            )
+            from trainenv.environments.environment import at
+
+            at(prefix)
         return prefix, prefix.name
     workspace = settings.load(options.get("workspace"))
     name = options["name"]
     prefix = workspace.prefix_of(name)
+    if prefix.is_dir():
+        locks.shared(workspace, name)
     if not (prefix / "conda-meta").is_dir():
         from trainenv.environments.environment import get
 
         get(workspace, name)
-    locks.shared(workspace, name)
     return prefix, name

@@ -18,12 +18,10 @@ def environ(prefix: Path, name: str, base: Mapping[str, str]) -> dict[str, str]:
     Activating again, or another environment from within one, replaces the former's PATH entries.
     """
     variables = dict(base)
-    path = [part for part in base.get("PATH", os.defpath).split(os.pathsep) if part]
-    former = base.get("CONDA_PREFIX")
-    if former:
-        path = [part for part in path if part not in _path_entries(Path(former))]
-    own = _path_entries(prefix)
-    variables["PATH"] = os.pathsep.join(own + [part for part in path if part not in own])
+    own = str(prefix / "bin")
+    former = os.path.join(base.get("CONDA_PREFIX") or prefix, "bin")
+    path = base.get("PATH", os.defpath).split(os.pathsep)
+    variables["PATH"] = os.pathsep.join([own, *(part for part in path if part and part not in (own, former))])
     variables["CONDA_PREFIX"] = str(prefix)
     variables["CONDA_DEFAULT_ENV"] = name
     variables["CONDA_SHLVL"] = "1"
@@ -38,13 +36,16 @@ def command(prefix: Path, argv: Sequence[str]) -> list[str]:
     """``argv``, or a bash that sources the environment's ``activate.d`` scripts and becomes ``argv``.
 
     The bash replaces itself with the command, so signals, exit code and standard input stay the
-    command's own.
+    command's own. The command is kept in an array: a script that says ``set --`` would lose it.
     """
     scripts = activation_scripts(prefix)
     if not scripts:
         return list(argv)
-    sourcing = "".join(f'. "{_quoted(str(script))}"\n' for script in scripts)
-    return ["bash", "--noprofile", "--norc", "-c", f'{sourcing}exec "$@"', "trainenv-run", *argv]
+    import shlex
+
+    sourcing = "".join(f". {shlex.quote(str(script))}\n" for script in scripts)
+    become = f'__trainenv_command=("$@")\n{sourcing}exec "${{__trainenv_command[@]}}"'
+    return ["bash", "--noprofile", "--norc", "-c", become, "trainenv-run", *argv]
 
 
 def activation_scripts(prefix: Path) -> list[Path]:
@@ -54,10 +55,6 @@ def activation_scripts(prefix: Path) -> list[Path]:
         return [folder / entry for entry in sorted(os.listdir(folder)) if entry.endswith(".sh")]
     except OSError:
         return []
-
-
-def _path_entries(prefix: Path) -> list[str]:
-    return [str(prefix / "bin")]
 
 
 def _own_variables(prefix: Path) -> dict[str, str]:
@@ -85,9 +82,3 @@ def _string_values(file: Path, key: str | None = None) -> dict[str, str]:
     if not isinstance(values, dict):
         return {}
     return {str(name): str(value) for name, value in values.items()}
-
-
-def _quoted(text: str) -> str:
-    for character in '\\"$`':
-        text = text.replace(character, "\\" + character)
-    return text

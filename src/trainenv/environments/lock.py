@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.channels.conda import Source
+from trainenv.credentials import without_credentials
 from trainenv.environments.records import NOTES_DIR, conda_records, pypi_distributions, replace_file
 from trainenv.environments.wheels import LockedWheel, locked
 
@@ -25,7 +26,9 @@ def write_lock(prefix: Path, sources: Sequence[Source]) -> None:
     records = conda_records(prefix)
     platform = LockPlatform(str(Subdir.current()))
     lock = LockFile([platform])
-    urls = [source.url for source in sources] or sorted({str(r.content.get("channel")) for r in records})
+    urls = [without_credentials(source.url) for source in sources] or sorted(
+        {str(r.content.get("channel")) for r in records}
+    )
     lock.set_channels("default", [LockChannel(url) for url in urls])
     for record in records:
         lock.add_conda_package("default", platform, PrefixRecord.from_path(record.path))

@@ -11,12 +11,17 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from trainenv import relocation
+from trainenv.environments import relocated, wheels
 from trainenv.environments.records import CondaRecord, conda_records, distributions, replace_file
+
+_STAGING_PREFIX = re.compile(rb"/[^\0\s\"':;,=]*/\.trainenv/staging/[A-Za-z0-9_.+-]+-[0-9a-f]{8}/prefix")
 
 
 class FileState(NamedTuple):
@@ -37,38 +42,71 @@ def snapshot(prefix: Path) -> Snapshot:
     folders = [""]
     while folders:
         folder = folders.pop()
-        with os.scandir(prefix / folder) as entries:
+        # What vanishes meanwhile, under a running command's hands, is not there.
+        with suppress(FileNotFoundError), os.scandir(prefix / folder) as entries:
             for entry in entries:
                 path = f"{folder}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{path}/")
-                else:
+                    continue
+                with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     found[path] = FileState(status.st_ino, status.st_mtime_ns, status.st_size)
     return found
 
 
+def changed(before: Snapshot, after: Snapshot) -> set[str]:
+    """The paths that are new, gone or another file."""
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
 def settle_ownership(prefix: Path, target_prefix: str, before: Snapshot, after: Snapshot) -> dict[str, str]:
     """Make records and files agree after uv changed ``before`` into ``after``.
 
-    Files that uv wrote with the staging prefix get ``target_prefix``; RECORD says no hash for them,
-    since it changes with every move. Conda records give up what was replaced; a record that owns
-    nothing any more is dropped. Returns the dropped packages, version by name.
+    Files that uv wrote with the staging prefix get ``target_prefix``. RECORD then says no hash for
+    them, since it changes with every move; ``relocated`` keeps it. Conda records give up what was
+    replaced; a record that owns nothing any more is dropped. Returns the dropped packages, version
+    by name.
     """
     written = [path for path, state in after.items() if before.get(path) != state]
-    relocated = relocation.relocate_tree(prefix, str(prefix), target_prefix, paths=written)
-    _blank_hashes(prefix, set(relocated))
+    moved = relocation.relocate_tree(prefix, str(prefix), target_prefix, paths=written)
+    for stale in _other_staging_prefixes(prefix, written):
+        moved |= relocation.relocate_tree(prefix, stale, target_prefix, paths=written)
+    unhashed = _blank_hashes(prefix, moved.keys())
+    if unhashed:
+        found = relocation.find_in_tree(prefix, target_prefix, paths=unhashed)
+        relocated.remember(prefix, found, target_prefix)
     lost = {path for path, state in before.items() if after.get(path) != state}
     return _disown(conda_records(prefix), lost) if lost else {}
 
 
-def _blank_hashes(prefix: Path, paths: set[str]) -> None:
-    if not paths:
-        return
+def _other_staging_prefixes(prefix: Path, written: Iterable[str]) -> set[str]:
+    """The staging prefixes of other environments in what was built from source.
+
+    A build may write down the prefix of its interpreter, and uv keeps what it built for later ones.
+    """
+    files = set(written)
+    built = wheels.built_here(prefix)
+    found: set[str] = set()
     for distribution in distributions(prefix):
-        rows = list(distribution.record())
-        if not any(path in paths and digest for path, digest, _ in rows):
+        if distribution.key not in built:
             continue
+        for path, _, _ in distribution.record():
+            file = prefix / path
+            if path in files and not file.is_symlink() and file.is_file():
+                found |= {os.fsdecode(match) for match in _STAGING_PREFIX.findall(file.read_bytes())}
+    return found - {str(prefix)}
+
+
+def _blank_hashes(prefix: Path, paths: Collection[str]) -> list[str]:
+    """Take the hashes of ``paths`` out of every RECORD; returns those that stand in one."""
+    blanked: list[str] = []
+    for distribution in distributions(prefix) if paths else ():
+        rows = list(distribution.record())
+        own = [path for path, digest, _ in rows if path in paths and digest]
+        if not own:
+            continue
+        blanked += own
         site = os.path.dirname(distribution.folder)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -76,6 +114,7 @@ def _blank_hashes(prefix: Path, paths: set[str]) -> None:
             relative = os.path.relpath(path, site)
             writer.writerow([relative, "", ""] if path in paths else [relative, digest, size])
         replace_file(distribution.record_file, text.getvalue().encode())
+    return blanked
 
 
 def _disown(records: Iterable[CondaRecord], lost: set[str]) -> dict[str, str]:

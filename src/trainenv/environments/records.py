@@ -89,12 +89,12 @@ class Distribution:
 
         site_packages = os.path.dirname(self.folder)
         try:
-            with self.record_file.open(newline="", encoding="utf-8") as stream:
+            with self.record_file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
                 for row in csv.reader(stream):
                     if row:
                         path = os.path.normpath(os.path.join(site_packages, row[0]))
                         yield path, row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else ""
-        except FileNotFoundError:
+        except (FileNotFoundError, csv.Error):
             return
 
     @property
@@ -131,10 +131,10 @@ def conda_records(prefix: Path) -> list[CondaRecord]:
             content = json.loads(path.read_bytes())
             found.append(CondaRecord(path, content))
             _ = content["name"], content["version"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise VerificationError(
                 f"the record {path} can't be read",
-                cause=str(error),
+                cause=f"it has no {error}" if isinstance(error, KeyError) else str(error),
                 hint="Remove the environment and create it again",
             ) from None
     return sorted(found, key=lambda record: record.name)
@@ -157,6 +157,8 @@ def distributions(prefix: Path) -> list[Distribution]:
                     metadata = HeaderParser().parse(stream, headersonly=True)
             except OSError:
                 continue
+            if folder.name.startswith("~") or not (metadata["Name"] and metadata["Version"]):
+                continue  # pip's backup of what it was just replacing, or the remains of a killed pip.
             relative = str(folder.relative_to(prefix))
             found.append(Distribution(str(metadata["Name"]), str(metadata["Version"]), relative, prefix))
     return sorted(found, key=lambda distribution: distribution.key)

@@ -15,8 +15,8 @@ def _file() -> Path:
 def prefixes() -> list[Path]:
     """The prefixes that conda, mamba or trainenv registered and that are still there."""
     try:
-        lines = _file().read_text().splitlines()
-    except OSError:
+        lines = _file().read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except (OSError, RuntimeError):
         return []
     found = [Path(line.strip()) for line in lines if line.strip().startswith("/")]
     return [prefix for prefix in dict.fromkeys(found) if (prefix / "conda-meta").is_dir()]
@@ -33,10 +33,10 @@ def unregister(prefix: Path) -> None:
 
 
 def _update(change: Callable[[list[str]], list[str]]) -> None:
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # The latter where there is no home folder at all.
         file = _file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a+") as stream:
+        with file.open("a+", encoding="utf-8", errors="surrogateescape") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.seek(0)
             lines = stream.read().splitlines()

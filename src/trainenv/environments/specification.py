@@ -7,12 +7,15 @@ requirements is taken as what it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainenv.credentials import without_credentials
+from trainenv.environments.records import canonical_name
 from trainenv.errors import SpecificationError
+from trainenv.settings import current_folder
 
 _MAX_BYTES = 10_000_000
 
@@ -36,7 +39,7 @@ class Specification:
     channels: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     requirement_files: tuple[Path, ...] = ()
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path = field(default_factory=lambda: Path(current_folder()))
     name: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
 
@@ -101,26 +104,61 @@ def read_file(file: Path) -> Specification:
 
 def requested_names(specification: Specification) -> list[str]:
     """The PyPI packages that the requirements name themselves, as written; URLs and paths are left out."""
-    from packaging.requirements import InvalidRequirement, Requirement
+    names = (_name(line) for line, _ in _requirement_lines(specification))
+    return list(dict.fromkeys(name for name in names if name))
 
-    names: list[str] = []
+
+def required_hashes(specification: Specification) -> tuple[dict[str, set[str]], bool]:
+    """The sha256 that requirements allow, by canonical name, and whether any hash is asked for at all."""
+    allowed: dict[str, set[str]] = {}
+    required = False
+    for line, _ in _requirement_lines(specification):
+        required |= "--hash" in line or line.strip() == "--require-hashes"
+        if name := _name(line):
+            hashes = re.findall(r"--hash[= ]sha256:([0-9a-fA-F]+)", line)
+            allowed.setdefault(canonical_name(name), set()).update(digest.lower() for digest in hashes)
+    return allowed, required
+
+
+def named_sources(specification: Specification) -> list[str]:
+    """Lines of the requirements that name indexes and folders of wheels, as a later install may need them."""
+    found = []
+    for line, _ in _requirement_lines(specification):
+        if match := re.match(r"(-i|--index-url|--extra-index-url|-f|--find-links)[ =]+(.+)", line):
+            option = "--find-links" if match[1] in ("-f", "--find-links") else "--extra-index-url"
+            place = match[2].strip()
+            if "://" not in place and not place.startswith("$"):
+                place = str(specification.folder / place)
+            found.append(f"{option} {without_credentials(place)}")
+    return found
+
+
+def _requirement_lines(specification: Specification) -> Iterator[tuple[str, Path]]:
+    """The requirements line by line, includes followed, with the folder of the file that each is in."""
     pending = [(line, specification.folder) for line in specification.requirements]
     pending += [(f"-r {file}", file.parent) for file in specification.requirement_files]
     seen: set[Path] = set()
     while pending:
         line, folder = pending.pop(0)
         line = re.sub(r"(^|\s)#.*", "", line).strip()
-        if match := re.match(r"(?:-r|--requirement)[ =]?(.+)", line):
-            file = folder / match[1].strip()
-            if file not in seen and file.is_file():
-                seen.add(file)
-                pending += [(text, file.parent) for text in _read_text(file).splitlines()]
+        match = re.match(r"(?:-r|--requirement)[ =]?(.+)", line)
+        if not match:
+            yield line, folder
             continue
-        try:
-            names.append(Requirement(line.split(" --")[0].rstrip("\\ ")).name)
-        except InvalidRequirement:
-            continue
-    return list(dict.fromkeys(names))
+        file = folder / match[1].strip()
+        if file not in seen and file.is_file():
+            seen.add(file)
+            joined = re.sub(r"\\\r?\n", " ", _read_text(file))
+            pending[:0] = [(text, file.parent) for text in joined.splitlines()]
+
+
+def _name(line: str) -> str | None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return Requirement(line.split(" --", maxsplit=1)[0].rstrip("\\ ")).name
+    except InvalidRequirement:
+        return None
 
 
 def _read_text(file: Path) -> str:
@@ -131,22 +169,17 @@ def _read_text(file: Path) -> str:
             raw = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         raise SpecificationError(f"{file} can't be read", cause=error.strerror or str(error)) from None
-    if len(raw) > _MAX_BYTES or b"\0" in raw.replace(b"\xff\xfe", b"", 1)[:1] or _looks_binary(raw):
+    is_utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if len(raw) > _MAX_BYTES or (b"\0" in raw and not is_utf16):
         raise SpecificationError(
             f"{file} is not a specification",
             cause="it holds binary data",
             hint="Give an environment.yml or a requirements.txt",
         )
-    for encoding in ("utf-8-sig", "utf-16") if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig",):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise SpecificationError(f"{file} is not text in UTF-8", hint="Save it as UTF-8")
-
-
-def _looks_binary(raw: bytes) -> bool:
-    return b"\0" in raw and not raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return raw.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise SpecificationError(f"{file} is not text in UTF-8", hint="Save it as UTF-8") from None
 
 
 def _recognise(text: str) -> str:
@@ -191,13 +224,18 @@ def _read_environment_yml(file: Path, text: str) -> Specification:
         if isinstance(entry, str):
             conda.append(checked_spec(entry, f"in {file}"))
         elif isinstance(entry, dict) and set(entry) == {"pip"}:
-            requirements += [str(line) for line in _list(file, entry, "pip")]
+            requirements += _texts(file, entry, "pip")
         else:
-            raise SpecificationError(f"{file} has a dependency that is not understood", cause=repr(entry))
-    channels = [str(channel) for channel in _list(file, content, "channels")]
+            raise SpecificationError(f"{file} has a dependency that is not understood", cause=_shown(entry))
+    channels = _texts(file, content, "channels")
     variables = content.get("variables") or {}
     if not isinstance(variables, dict):
         raise SpecificationError(f"variables in {file} must be a mapping")
+    for key, value in variables.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", str(key), re.ASCII) or not isinstance(value, (str, int, float)):
+            raise SpecificationError(
+                f"variables in {file} must map names to texts", cause=f"{_shown(key)} is {_shown(value)}"
+            )
     name = content.get("name")
     return Specification(
         conda=tuple(conda),
@@ -214,5 +252,19 @@ def _list(file: Path, content: dict[str, Any], key: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise SpecificationError(f"{key} in {file} must be a list", cause=f"it is {value!r}")
+        raise SpecificationError(f"{key} in {file} must be a list", cause=f"it is {_shown(value)}")
     return value
+
+
+def _texts(file: Path, content: dict[str, Any], key: str) -> list[str]:
+    values = _list(file, content, key)
+    for value in values:
+        if not isinstance(value, str):
+            raise SpecificationError(f"{key} in {file} must be a list of texts", cause=f"one is {_shown(value)}")
+    return values
+
+
+def _shown(value: object) -> str:
+    """``value`` as an error names it: a file can hold anything, of any size."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainenv import locks
-from trainenv.errors import EnvironmentExistsError, EnvironmentNotFoundError, InstallError
+from trainenv.environments.relocated import carried_prefix
+from trainenv.errors import EnvironmentExistsError, EnvironmentNotFoundError, InstallError, UsageError
 from trainenv.settings import Settings
 
 _AT_FDCWD = -100
@@ -30,7 +32,8 @@ _RENAME_EXCHANGE = 2
 class Staging:
     """A prefix in the making. ``path`` exists and is empty (or a clone, see ``staged``).
 
-    ``target_prefix`` is the prefix its files must carry in the end. Programs that write into
+    ``target_prefix`` is the prefix its files must carry in the end: that of the workspace, or the one
+    that the environment to be changed was unpacked with. Programs that write into
     ``path`` must inherit ``lock_descriptor``, so that nobody sweeps the folder under them.
     """
 
@@ -49,6 +52,8 @@ def staged(settings: Settings, name: str, *, replaces: bool = False) -> Iterator
     is there or not there, and ``EnvironmentBusyError`` when another process has it.
     """
     target = settings.prefix_of(name)
+    _check_characters(str(target))
+    _check_characters(settings.target_prefix_of(name))
     with locks.exclusive(settings, name):
         sweep(settings)
         require(settings, name, exists=replaces)
@@ -59,7 +64,8 @@ def staged(settings: Settings, name: str, *, replaces: bool = False) -> Iterator
                 clone(target, prefix)
             else:
                 prefix.mkdir()
-            yield Staging(prefix, settings.target_prefix_of(name), descriptor)
+            carried = carried_prefix(prefix) if replaces else None
+            yield Staging(prefix, carried or settings.target_prefix_of(name), descriptor)
             if replaces:
                 _exchange(prefix, target, folder / "replaced")
             else:
@@ -137,8 +143,28 @@ def clone(source: Path, target: Path) -> None:
                 else:
                     clone(Path(entry.path), destination)
             else:
-                os.link(entry.path, destination, follow_symlinks=False)
+                _link(entry, destination)
     shutil.copystat(source, target, follow_symlinks=False)
+
+
+def _check_characters(prefix: str) -> None:
+    """Prefixes stand between quotes in Python and shell files of packages, and between colons in PATH."""
+    if found := re.search(r"['\"\\$`:\x00-\x1f]", prefix):
+        raise UsageError(
+            f"no environment can live in {prefix!r}",
+            cause=f"the path holds {found[0]!r}, which breaks the files that name it",
+            hint="Set envs_dir in trainenv.toml to another folder",
+        )
+
+
+def _link(entry: os.DirEntry[str], destination: Path) -> None:
+    """Another name for a file; a copy where the kernel allows no more links to it or it is not ours."""
+    try:
+        os.link(entry.path, destination, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EMLINK, errno.EPERM, errno.EXDEV):
+            raise
+        shutil.copy2(entry.path, destination, follow_symlinks=False)
 
 
 def remove_tree(folder: Path) -> None:
@@ -184,8 +210,14 @@ def _new_folder(settings: Settings, name: str) -> tuple[Path, int]:
 
 
 def _claim(folder: Path) -> int | None:
-    """The lock of a staging folder that nobody holds any more, else None."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """The lock of a staging folder that nobody holds any more, else None.
+
+    None as well for a folder that its maker is just removing, and for another user's.
+    """
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

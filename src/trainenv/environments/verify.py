@@ -26,6 +26,7 @@ from trainenv.environments.records import (
     pypi_distributions,
     read_note,
 )
+from trainenv.environments.relocated import NOTE, carried_prefix
 from trainenv.progress import Reporter, Step
 
 _START_SECONDS = 60
@@ -94,7 +95,7 @@ class _Expected:
 
 
 def _expected(prefix: Path, records: list[CondaRecord], pypi: list[Distribution]) -> Iterator[_Expected]:
-    relocated = read_note(prefix, "relocation.json").get("files", {})
+    relocated = read_note(prefix, NOTE).get("files", {})
 
     def item(path: str, owner: str, is_link: bool, digest: str | None) -> _Expected:
         note = relocated.get(path)
@@ -121,7 +122,10 @@ def _hexadecimal(digest: str) -> str | None:
     kind, _, value = digest.partition("=")
     if kind != "sha256":
         return None
-    return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+    try:
+        return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+    except ValueError:
+        return "unreadable"
 
 
 def _check(prefix: Path, item: _Expected, found: Verification, step: Step) -> None:
@@ -132,14 +136,18 @@ def _check(prefix: Path, item: _Expected, found: Verification, step: Step) -> No
     except OSError:
         found.problems.append(f"{item.path} of {item.owner} is missing")
         return
-    if stat.S_ISLNK(status.st_mode):
-        if not file.exists():
-            found.problems.append(f"{item.path} of {item.owner} is a link to nothing")
+    if stat.S_ISLNK(status.st_mode) and not file.exists():
+        found.problems.append(f"{item.path} of {item.owner} is a link to nothing")
         return
     if item.is_link or item.sha256 is None:
         return
     found.files += 1
-    if _digest(prefix, file, item) != item.sha256:
+    try:
+        holds = _digest(prefix, file, item) == item.sha256
+    except OSError as error:
+        found.problems.append(f"{item.path} of {item.owner} can't be read: {error.strerror}")
+        return
+    if not holds:
         found.problems.append(f"{item.path} of {item.owner} was changed: its sha256 differs from the record")
 
 
@@ -150,7 +158,7 @@ def _digest(prefix: Path, file: Path, item: _Expected) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
-    held = _held_prefix(prefix)
+    held = carried_prefix(prefix) or str(prefix)
     occurrences = relocation.shifted(item.canonical, relocation.PLACEHOLDER, held)
     try:
         content, _ = relocation.rewrite(
@@ -159,14 +167,6 @@ def _digest(prefix: Path, file: Path, item: _Expected) -> str:
     except (ValueError, IndexError, relocation.MismatchError, relocation.NoRoomError):
         return ""
     return hashlib.sha256(content).hexdigest()
-
-
-def _held_prefix(prefix: Path) -> str:
-    """The prefix that the files hold; it differs from the folder where ``visible_as`` is set."""
-    try:
-        return (prefix / "conda-meta" / "trainenv" / "prefix").read_text().strip()
-    except OSError:
-        return str(prefix)
 
 
 def _requested_modules(prefix: Path) -> list[str]:

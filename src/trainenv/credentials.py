@@ -1,0 +1,17 @@
+"""Passwords and tokens in URLs: channels and indexes carry them, what trainenv writes or says must not."""
+
+from __future__ import annotations
+
+import re
+
+_USER = re.compile(r"(https?://)[^/\s\"'<>]+@")
+_CONDA_TOKEN = re.compile(r"(https?://[^/\s\"'<>]+)/t/[^/\s\"'<>]+")
+
+
+def without_credentials(text: str) -> str:
+    """``text`` with every ``user:password@`` and conda ``/t/TOKEN`` taken out of its web addresses.
+
+    >>> without_credentials("https://me:secret@example.org/t/token/channel")
+    'https://example.org/channel'
+    """
+    return _CONDA_TOKEN.sub(r"\1", _USER.sub(r"\1", text))
