@@ -1,124 +1,125 @@
-"""Installs a project into an interpreter that may have no pip, with whatever this machine has.
+"""Makes the project's .venv and installs the project into it, in place; see script/setup.
 
-Usage: python bootstrap.py INTERPRETER PROJECT
+Usage, in the project's folder: python script/bootstrap.py EXTRA STAMP
 
-Standard library only. Packages come from where the user's own pip settings say.
+Standard library only, and no ensurepip is needed. STAMP is what ``.venv/set-up-EXTRA`` says once all
+is done. Whatever is interrupted is begun afresh by the next run, and two runs at once take turns.
 """
 
 from __future__ import annotations
 
-import configparser
-import glob
-import html.parser
+import fcntl
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.parse
-import urllib.request
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from find_pip import find_pip
+
+VENV = Path(".venv")
+INTERPRETER = VENV / "bin" / "python"
+UNFINISHED = VENV / "unfinished"
+
+NO_PIP = (
+    "script/setup: nothing on this machine gives pip. Install it (Debian and Ubuntu: apt-get install python3-venv), "
+    "or name your package index: export PIP_INDEX_URL=..."
+)
+NO_VENV = "script/setup: {python} can't make a virtual environment; name another Python: PYTHON=/path/to/python"
 
 
-def installers(interpreter: str, scratch: str) -> Iterator[list[str]]:
-    """Command lines to which ``install PROJECT`` can be added, the likeliest to work first."""
-    yield [interpreter, "-m", "pip"]
-    subprocess.run([interpreter, "-m", "ensurepip", "--upgrade"], capture_output=True, check=False)
-    yield [interpreter, "-m", "pip"]
-    yield [sys.executable, "-m", "pip", "--python", interpreter]
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        for program in ("pip3", "pip"):
-            if os.access(os.path.join(folder, program), os.X_OK):
-                yield [os.path.join(folder, program), "--python", interpreter]
-    for uv in filter(None, [shutil.which("uv")]):
-        if subprocess.run([uv, "pip", "install", "-q", "--python", interpreter, "pip"], check=False).returncode == 0:
-            yield [interpreter, "-m", "pip"]
-    for wheel in (*glob.glob("/usr/share/python-wheels/pip-*.whl"), *_wheel_from_debian(scratch)):
-        yield [interpreter, f"{wheel}/pip"]
-    for wheel in _wheel_from_index(scratch):
-        yield [interpreter, f"{wheel}/pip"]
+def main(extra: str, stamp: str) -> int:
+    """Set up; returns the exit code. ``extra`` is ``plain`` or an optional dependency group."""
+    stamps = {VENV / "set-up-plain", VENV / f"set-up-{extra}"}
+    with _alone():
+        if all(path.is_file() and path.read_text() == stamp for path in stamps):
+            return 0
+        begun = time.monotonic()
+        work = f"set up .venv with Python {sys.version.split()[0]}"
+        _show(work) if sys.stderr.isatty() else print(work, file=sys.stderr)
+        if not _is_whole() and not _make_venv():
+            return 1
+        UNFINISHED.touch()
+        code = _install("." if extra == "plain" else f".[{extra}]", work)
+        UNFINISHED.unlink()
+        if code == 0:
+            for path in stamps:
+                path.write_text(stamp)
+            _show()
+            print(f"✓ {work}".ljust(56), f"{time.monotonic() - begun:6.1f} s", file=sys.stderr)
+    return code
 
 
-def _wheel_from_debian(scratch: str) -> list[str]:
-    """pip's wheel out of the distribution's own package, which any user can download."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        return []
-    subprocess.run(["apt-get", "-qq", "download", "python3-pip-whl"], cwd=scratch, capture_output=True, check=False)
-    for package in glob.glob(f"{scratch}/python3-pip-whl*.deb"):
-        subprocess.run(["dpkg-deb", "-x", package, scratch], check=False)
-    return glob.glob(f"{scratch}/usr/share/python-wheels/pip-*.whl")
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other set-ups of this checkout waiting."""
+    folder = os.open(".", os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
-def _wheel_from_index(scratch: str) -> Iterator[str]:
-    """pip's newest wheel from the folders and the index that pip's settings name."""
-    settings = _pip_settings()
-    for place in settings.get("find-links", "").split():
-        yield from sorted(glob.glob(f"{place}/pip-*.whl"), key=_version)[-1:]
-    for index in (settings.get("index-url", "") + " " + settings.get("extra-index-url", "")).split():
-        page = f"{index.rstrip('/')}/pip/"
-        try:
-            with urllib.request.urlopen(page, timeout=30) as answer:
-                links = _Links(answer.read().decode())
-            wheels = [link for link in links.found if re.search(r"/pip-[\d.]+-py3-none-any\.whl", f"/{link}")]
-            if wheels:
-                url = urllib.parse.urljoin(page, max(wheels, key=_version)).split("#")[0]
-                file = os.path.join(scratch, os.path.basename(url))
-                urllib.request.urlretrieve(url, file)
-                yield file
-        except (OSError, ValueError):
-            continue
+def _is_whole() -> bool:
+    """Whether .venv was completely made, at this place, of a Python that is still there and new enough."""
+    if UNFINISHED.exists():
+        return False
+    try:
+        made_here = f"{Path.cwd() / VENV}" in (VENV / "bin" / "activate").read_text()
+        check = "import sys; sys.exit(sys.version_info[:2] < (3, 10))"
+        return made_here and subprocess.run([INTERPRETER, "-c", check], check=False).returncode == 0
+    except OSError:
+        return False
 
 
-class _Links(html.parser.HTMLParser):
-    """The targets of all links of a page, in ``found``."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value for key, value in attrs if tag == "a" and key == "href" and value]
+def _make_venv() -> bool:
+    shutil.rmtree(VENV, ignore_errors=True)
+    done = subprocess.run([sys.executable, "-m", "venv", "--without-pip", VENV], check=False)
+    if done.returncode:
+        print(NO_VENV.format(python=sys.executable), file=sys.stderr)
+    return done.returncode == 0
 
 
-def _version(wheel: str) -> list[int]:
-    match = re.search(r"pip-([\d.]+)-", wheel)
-    return [int(part) for part in match[1].split(".") if part] if match else []
+def _install(project: str, work: str) -> int:
+    """Install ``project`` with its dependencies; pip's news is shown beside ``work``, its errors only if it fails."""
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile("w+", errors="replace") as errors:
+        pip = find_pip(str(INTERPRETER), scratch)
+        if pip is None:
+            _show()
+            print(NO_PIP, file=sys.stderr)
+            return 1
+        command = [*pip, "install", "--progress-bar", "off", "--disable-pip-version-check", "--editable", project]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace") as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                _show(f"{work}: {line.strip()}")
+        if process.returncode:
+            _show()
+            errors.seek(0)
+            print(errors.read(), "script/setup: pip failed", sep="", file=sys.stderr)
+    return process.returncode
 
 
-def _pip_settings() -> dict[str, str]:
-    found: dict[str, str] = {}
-    home = os.environ.get("XDG_CONFIG_HOME", "~/.config")
-    named = os.environ.get("PIP_CONFIG_FILE", "")
-    for file in ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", f"{home}/pip/pip.conf", named):
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(os.path.expanduser(file))
-        except configparser.Error:
-            continue
-        for section in ("global", "install"):
-            if parser.has_section(section):
-                found.update(parser.items(section))
-    for key in ("index-url", "extra-index-url", "find-links"):
-        if value := os.environ.get("PIP_" + key.upper().replace("-", "_")):
-            found[key] = value
-    return found
-
-
-def main(interpreter: str, project: str) -> int:
-    with tempfile.TemporaryDirectory() as scratch:
-        for command in installers(interpreter, scratch):
-            if subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0:
-                return subprocess.run([*command, "install", "--quiet", "--editable", project], check=False).returncode
-    print(
-        "script/setup: no pip was found on this machine. Install one (on Debian and Ubuntu: apt-get install "
-        "python3-venv), or name your package index: PIP_INDEX_URL=... script/demo",
-        file=sys.stderr,
-    )
-    return 1
+def _show(text: str = "") -> None:
+    """Put ``text`` in place of the terminal's last line; nothing where standard error is no terminal."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\033[K{text[:width]}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    try:
+        sys.exit(main(sys.argv[1], sys.argv[2]))
+    except KeyboardInterrupt:
+        _show()
+        print("script/setup: interrupted; the next run begins afresh", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        print(f"script/setup: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from trainenv.api import Workspace
 from trainenv.environments.environment import Environment
-from trainenv.errors import InterpreterError, VerificationError
+from trainenv.errors import InterpreterError, UsageError, VerificationError
 from trainenv.progress import Reporter
 from trainenv.training import Task
 
@@ -41,19 +42,31 @@ class Journey:
     chart: Path | None = None
 
 
-def travel(folder: Path | None, reporter: Reporter, say: Callable[[str], None], log: Callable[[str], None]) -> Journey:
-    """Make the journey in ``folder``, or a new temporary one, which is kept.
+class Audience(Protocol):
+    """Who watches the journey, besides the reporter of its steps."""
 
-    ``say`` gets a headline before each stage, ``log`` each line that training writes.
-    """
+    def say(self, headline: str) -> None:
+        """Hear what comes next."""
+
+    def log(self, line: str) -> None:
+        """Hear a line that training writes, as it writes it."""
+
+    def prove(self, fact: str) -> None:
+        """Hear what was computed and holds."""
+
+
+def travel(folder: Path | None, reporter: Reporter, audience: Audience) -> Journey:
+    """Make the journey in ``folder``, or a new temporary one, which is kept."""
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="trainenv-demo-"))
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", hint="Name a new folder with --folder, or none at all")
     folder.mkdir(parents=True, exist_ok=True)
     journey = Journey(folder.resolve())
     a = _workspace(journey.folder / "machine_a", reporter)
     b = _workspace(journey.folder / "machine_b" / "with" / "a" / "longer" / "path", reporter)
 
-    say("Machine A: two environments with conflicting requirements, from the host channel")
+    audience.say("Machine A: two environments with conflicting requirements, from the host channel")
     old, new = _pythons(a)
     numpy, sklearn = next((numpy, sklearn) for top, numpy, sklearn in _OLD_STACKS if old <= top)
     requirements = journey.folder / "requirements.txt"
@@ -63,14 +76,16 @@ def travel(folder: Path | None, reporter: Reporter, say: Callable[[str], None], 
         f"name: {MODERN}\nchannels:\n  - host\ndependencies:\n  - python={_dotted(new)}\n  - pip\n  - pip:\n"
         + "".join(f"      - {line}\n" for line in _NEW_STACK)
     )
-    _timed(journey, lambda: a.create(TABULAR, f"python={_dotted(old)}", files=[requirements]))
-    _timed(journey, lambda: a.create(None, files=[specification]))
+    with reporter.step(f"create {TABULAR}: {numpy} {sklearn}"):
+        _timed(journey, lambda: a.create(TABULAR, f"python={_dotted(old)}", files=[requirements]))
+    with reporter.step(f"create {MODERN}: {' '.join(_NEW_STACK)}"):
+        _timed(journey, lambda: a.create(None, files=[specification]))
 
-    say("Machine A: a training method in each, on real measurements")
-    first = _train(journey, a, TABULAR_METHOD, None, log)
-    _train(journey, a, MODERN_METHOD, None, log)
+    audience.say("Machine A: a training method in each, on real measurements")
+    first = _train(journey, a, TABULAR_METHOD, None, audience)
+    _train(journey, a, MODERN_METHOD, None, audience)
 
-    say("Machine A: pack; carry the file to machine B; unpack it there under another name")
+    audience.say("Machine A: pack; carry the file to machine B; unpack it there under another name")
     source = a.environment(TABULAR)
     archive = a.pack(source, journey.folder / f"{TABULAR}.tar.zst").path
     with reporter.step("carry the archive to machine B", total=archive.stat().st_size, unit="B") as step:
@@ -79,25 +94,25 @@ def travel(folder: Path | None, reporter: Reporter, say: Callable[[str], None], 
         step.advance(carried.stat().st_size)
     moved = _timed(journey, lambda: b.unpack(carried, MOVED))
 
-    say("Machine B: prove it, delete machine A's, train again")
+    audience.say("Machine B: prove it, delete machine A's, train again")
     found = b.verify(moved, old_prefixes=[str(source.prefix)])
     if not found.ok:
         raise VerificationError(f"{MOVED} on machine B is not whole", cause="; ".join(found.problems[:3]))
     if not found.imported:
         raise VerificationError(f"{MOVED} on machine B imported nothing")
-    reporter.notice(
-        f"{found.files} files hold their sha256, none holds a prefix of machine A, "
-        f"the interpreter imports {', '.join(found.imported)}"
-    )
-    a.remove(TABULAR)
-    if source.prefix.exists():
-        raise VerificationError(f"{source.prefix} is still there after its removal")
-    again = _train(journey, b, TABULAR_METHOD, MOVED, log)
+    audience.prove(f"{found.files} files hold their sha256")
+    audience.prove("no file holds the prefix of machine A")
+    audience.prove(f"the interpreter starts and imports {', '.join(found.imported)}")
+    with reporter.step(f"remove {TABULAR} from machine A"):
+        a.remove(TABULAR)
+        if source.prefix.exists():
+            raise VerificationError(f"{source.prefix} is still there after its removal")
+    again = _train(journey, b, TABULAR_METHOD, MOVED, audience)
     if again.metrics_file.read_bytes() != first.metrics_file.read_bytes():
         raise VerificationError("machine B's metrics differ from A's", cause=f"see {again.folder} and {first.folder}")
     if again.parameters != first.parameters:
         raise VerificationError("machine B's parameters differ from machine A's")
-    reporter.notice(f"the metrics of all {_lines(again.metrics_file)} steps are the same on A and B, to the last digit")
+    audience.prove(f"the metrics of all {_lines(again.metrics_file)} epochs are the same on A and B, to the last digit")
 
     journey.chart = journey.folder / "metrics.png"
     with reporter.step("draw the chart"):
@@ -157,10 +172,22 @@ def _timed(journey: Journey, make: Callable[[], Environment]) -> Environment:
     return environment
 
 
-def _train(journey: Journey, place: Workspace, method: str, conda_env: str | None, log: Callable[[str], None]) -> Task:
+def _train(journey: Journey, place: Workspace, method: str, conda_env: str | None, audience: Audience) -> Task:
     task = place.start(method, conda_env=conda_env)
-    for event in place.follow(task):
-        log(event.text)
+    epochs = task.parameters.get("epochs")
+    with place.reporter.step(f"train {method} in {task.conda_env}", unit="epochs") as step:
+        if isinstance(epochs, int):
+            step.expect(epochs)
+        line = ""
+        for event in place.follow(task):
+            line += event.text
+            if line.endswith("\n"):
+                audience.log(line.rstrip())
+                line = ""
+            if event.metrics:
+                step.advance()
+        if line:
+            audience.log(line)
     task = place.task(task.id)
     if task.status != "done":
         raise VerificationError(f"task {task.id} of {method} is {task.outcome}", hint=f"See {task.log_file}")

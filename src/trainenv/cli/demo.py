@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from trainenv.cli.output import human_size, print_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -24,23 +28,14 @@ def demo(folder: Path | None) -> None:
     Example:
       trainenv demo
     """
-    from rich.markup import escape
-
     from trainenv.demo import travel
-    from trainenv.progress import RichReporter
+    from trainenv.progress import RichReporter, human_time
 
     reporter = RichReporter()
-    console = reporter.console
+    audience = _Terminal(reporter.console)
     begun = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"\n[bold]{escape(text)}[/bold]")
-
-    def log(text: str) -> None:
-        console.print(f"  [dim]│[/dim] {escape(text.rstrip())}", soft_wrap=True)
-
-    journey = travel(folder, reporter, say, log)
-    say("What came of it")
+    journey = travel(folder, reporter, audience)
+    audience.say("What came of it")
     print_table(
         ["Environment", "Python", "Packages", "Size", "Seconds"],
         [
@@ -49,6 +44,27 @@ def demo(folder: Path | None) -> None:
         ],
         right=["Packages", "Size", "Seconds"],
     )
-    print(f"\nChart of the metrics: {journey.chart}")
-    print(f"Everything is kept in {journey.folder}")
-    print(f"Done in {time.monotonic() - begun:.0f} s")
+    print(f"\nChart of the metrics:  {journey.chart}")
+    print(f"Everything is kept in: {journey.folder}")
+    print(f"Done in {human_time(time.monotonic() - begun)}.")
+
+
+class _Terminal:
+    """Shows an ``Audience`` of the demo on ``console``, between the steps."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, headline: str) -> None:
+        self._print(("\n" + headline, "bold"))
+
+    def log(self, line: str) -> None:
+        self._print(("  │ ", "dim"), line)
+
+    def prove(self, fact: str) -> None:
+        self._print(("=", "bold green"), f" {fact}")
+
+    def _print(self, *pieces: str | tuple[str, str]) -> None:
+        from rich.text import Text
+
+        self._console.print(Text.assemble(*pieces), soft_wrap=True)

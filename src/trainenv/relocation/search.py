@@ -73,13 +73,16 @@ def find(data: Data, prefix: str, path: str, *, placeholder_length: int | None =
 
 def holds(data: Data, prefix: str, path: str) -> bool:
     """Whether ``prefix`` occurs in the file at all, also where it can't be rewritten."""
-    if data.find(prefix.encode()) < 0 and data.find(url_encoded(prefix).encode()) < 0:
+    if all(data.find(needle) < 0 for needle in needles(prefix)):
         return False
-    if path.endswith(".pyc") and pyc.is_readable(data) and _find_in_pyc(data, prefix) is not None:
-        return True
+    if path.endswith(".pyc") and pyc.is_readable(data):
+        strings = _strings_with_hits(data, prefix)
+        if strings is not None:
+            return bool(strings)
     return bool(_hits(data, prefix))
 
 
+@lru_cache(maxsize=64)
 def checked_prefix(prefix: str) -> str:
     """``prefix``, if it is an absolute path that can stand in files; else ``ValueError``."""
     if not prefix.startswith("/") or prefix.endswith("/") or "\n" in prefix or "\0" in prefix:
@@ -91,12 +94,18 @@ def checked_prefix(prefix: str) -> str:
     return prefix
 
 
+@lru_cache(maxsize=64)
+def needles(prefix: str) -> tuple[bytes, ...]:
+    """What a file without any occurrence of ``prefix`` has none of: the prefix, plain and percent-encoded."""
+    return tuple(dict.fromkeys((prefix.encode(), url_encoded(prefix).encode())))
+
+
 def _hits(data: Data, prefix: str) -> list[_Hit]:
     """All occurrences, in the order of the file."""
-    plain, encoded = prefix.encode(), url_encoded(prefix).encode()
+    plain, *encoded = needles(prefix)
     hits = [(start, False) for start in _starts(data, plain)]
-    if encoded != plain:
-        hits += ((at, True) for at in _starts(data, encoded) if data[max(0, at - 7) : at] == b"file://")
+    if encoded:
+        hits += ((at, True) for at in _starts(data, encoded[0]) if data[max(0, at - 7) : at] == b"file://")
         hits.sort()
     return hits
 
@@ -169,7 +178,7 @@ def _header(data: Data, prefix: str, path: str) -> tuple[Script | None, int]:
     as_ours = header == ours and " " not in prefix and is_startable(header)
     encoding = _ENCODING_LINE.match(head, match.end())
     line = b"" if encoding is None else encoding.group()
-    if prefix.encode() in line or url_encoded(prefix).encode() in line:
+    if any(needle in line for needle in needles(prefix)):
         return None, 0
     found = None if as_ours else (prefix, header.decode())
     return Script(interpreter, arguments, depth, len(line), False, found), len(header) + len(line)
@@ -275,15 +284,10 @@ def _rpath(text: bytes, hits: list[int], prefix: str, path: str) -> tuple[tuple[
 
 def _find_in_pyc(data: Data, prefix: str) -> Occurrences | None:
     """``None`` also for a file whose strings can't be told apart."""
-    needles = {prefix.encode(), url_encoded(prefix).encode()}
-    ranges = sorted((at, at + len(needle)) for needle in needles for at in _raw_starts(data, needle))
     hits: list[_Hit] = []
     strings: list[PycString] = []
-    for string in pyc.strings_with(data, ranges) or ():
+    for string, inner in _strings_with_hits(data, prefix) or ():
         content = data[string.content : string.end]
-        inner = _hits(content, prefix)
-        if not inner:
-            continue
         rest = _without(content, inner, prefix)
         code = _short_code(data[string.start], rest.isascii())
         strings.append(PycString(string.start, code, len(rest)))
@@ -294,6 +298,20 @@ def _find_in_pyc(data: Data, prefix: str) -> Occurrences | None:
     if not hits:
         return None
     return Occurrences("pyc", _offsets(hits), _urls(hits), strings=tuple(strings))
+
+
+def _strings_with_hits(data: Data, prefix: str) -> list[tuple[pyc.FoundString, list[_Hit]]] | None:
+    """The strings of a ``.pyc`` that hold the prefix, with the hits counted from their content.
+
+    Each string is looked at alone: the length byte before it may look like a letter of a path.
+    ``None`` if the strings can't be told apart.
+    """
+    ranges = sorted({(at, at + len(needle)) for needle in needles(prefix) for at in _raw_starts(data, needle)})
+    strings = pyc.strings_with(data, ranges)
+    if strings is None:
+        return None
+    found = ((string, _hits(data[string.content : string.end], prefix)) for string in strings)
+    return [(string, hits) for string, hits in found if hits]
 
 
 def _short_code(code: int, rest_is_ascii: bool) -> int:

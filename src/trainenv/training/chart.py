@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,9 @@ def draw(tasks: Sequence[Task], output: Path) -> None:
     names = list(dict.fromkeys(name for each in records for record in each for name in _measured(record)))
     if not names:
         raise TaskError("there is nothing to draw", cause="no task has metrics yet")
+
+    # It tells at length where its font cache is when the home folder can't be written.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
