@@ -89,7 +89,7 @@ def test_activate_and_deactivate_in_a_shell(workspace: Workspace, shell: str) ->
     activate = " ".join(program(workspace, "activate", "chat"))
     script = (
         f'before="$PATH"; eval "$({activate})"; python -c "import sys; print(sys.prefix)"; '
-        'echo "$CONDA_DEFAULT_ENV $FROM_SCRIPT"; deactivate; '
+        'echo "$CONDA_DEFAULT_ENV $FROM_SCRIPT"; trainenv deactivate; '
         '[ "$PATH" = "$before" ] && echo "back ${CONDA_DEFAULT_ENV-unset}"'
     )
     done = subprocess.run([shell, "-euc", script], capture_output=True, text=True, check=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
+from trainenv.credentials import without_credentials
 from trainenv.errors import TrainenvError
 
 
@@ -35,7 +37,7 @@ def _guarded(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code
     except TrainenvError as error:
-        _say(f"error: {error}")
+        _say(f"error: {error}", error.details)
         return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted")
@@ -63,6 +65,10 @@ def _dispatched(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _terminate)
+    if "_TRAINENV_COMPLETE" in os.environ:
+        from trainenv.cli.completion import complete
+
+        return complete()
     from trainenv.cli.app import dispatch
 
     return dispatch(arguments)
@@ -83,10 +89,11 @@ def _open_missing_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _say(text: str) -> None:
-    """One line on standard error, if anybody still reads it."""
+def _say(text: str, details: Sequence[str] = ()) -> None:
+    """One line on standard error, and indented ones below it, if anybody still reads it."""
+    lines = [f"trainenv: {text}", *(f"  {without_credentials(line)}" for line in details)]
     try:
-        print(f"trainenv: {text}", file=sys.stderr, flush=True)
+        print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:
         pass
 

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from trainenv.cli.completion import METHOD
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 
 
@@ -47,7 +48,7 @@ def list_methods(ctx: click.Context, as_json: bool) -> None:
 
 
 @method.command()
-@click.argument("name")
+@click.argument("name", type=METHOD)
 @json_option
 @click.pass_context
 def show(ctx: click.Context, name: str, as_json: bool) -> None:
@@ -85,7 +86,7 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
 
 
 @method.command()
-@click.argument("name")
+@click.argument("name", type=METHOD)
 @json_option
 @click.pass_context
 def validate(ctx: click.Context, name: str, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -10,21 +11,29 @@ from typing import Any, TypeVar
 import click
 
 from trainenv.api import Workspace
+from trainenv.cli.completion import ENVIRONMENT, FOLDER
 from trainenv.environments.environment import Environment
 from trainenv.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask; trainenv asks only before it removes.")
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, option, given: os.environ.update(TRAINENV_OFFLINE="1") if given else None,
+    help="Send nothing: use only what the caches have.",
+)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask; without a terminal trainenv never does.")
 
 
 def environment_options(command: F) -> F:
     """``-n NAME`` or ``-p PREFIX``, as conda has them."""
-    command = click.option("-p", "--prefix", metavar="PREFIX", help="Folder of the environment, instead of a name.")(
-        command
-    )
-    return click.option("-n", "--name", metavar="NAME", help="Name of the environment.")(command)
+    command = click.option(
+        "-p", "--prefix", metavar="PREFIX", type=FOLDER, help="Folder of the environment, instead of a name."
+    )(command)
+    return click.option("-n", "--name", metavar="NAME", type=ENVIRONMENT, help="Name of the environment.")(command)
 
 
 def workspace(ctx: click.Context, *, as_json: bool = False) -> Workspace:

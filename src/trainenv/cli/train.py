@@ -8,16 +8,19 @@ import sys
 import click
 
 from trainenv.api import Workspace
+from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.output import json_option, print_json, workspace
 from trainenv.errors import UsageError
 from trainenv.training import Task
 
 
 @click.command()
-@click.argument("method")
+@click.argument("method", type=METHOD)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the method.")
 @click.option("--stage", default="train", show_default=True, help="The stage to run.")
-@click.option("--conda-env", metavar="NAME", help="Run in this environment instead of the method's conda_env.")
+@click.option(
+    "--conda-env", metavar="NAME", type=ENVIRONMENT, help="Run in this environment instead of the method's conda_env."
+)
 @click.option("--detach", is_flag=True, help="Return at once; the task runs on.")
 @json_option
 @click.pass_context
