@@ -90,7 +90,7 @@ def served(folder: Path, status: int | None = None) -> Iterator[str]:
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments, directory=str(folder))  # type: ignore[arg-type]
 
-        def send_head(self) -> io.BytesIO | None:  # type: ignore[override]
+        def send_head(self) -> io.BytesIO | None:
             if status is not None:
                 self.send_error(status)
                 return None

@@ -34,8 +34,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         "pip settings": _pip,
         "uv": _uv,
         "host channel": _interpreters,
-        "channel": _channels,
+        "network": _network,
         "programs": _programs,
+        "shells": _shells,
     }
     for name, look in looks.items():
         try:
@@ -96,16 +97,18 @@ def _interpreters(settings: Settings) -> Iterator[Finding]:
             yield Finding("host channel", "warning", f"{item.executable} can't be used: {item.unusable}")
 
 
-def _channels(settings: Settings) -> Iterator[Finding]:
-    from trainenv.channels import conda
+def _network(settings: Settings) -> Iterator[Finding]:
+    from trainenv.channels import report
 
-    wanted = [name for name in settings.channels if name != conda.HOST]
-    reached, failed = conda.reach(settings, wanted)
-    for source in reached:
-        yield Finding("channel", "ok", f"{source.name} answers at {source.url}")
-    for name, reason in failed.items():
-        stand_in = "; the host channel stands in" if settings.host_fallback else ""
-        yield Finding("channel", "warning", f"{name} can't be reached ({reason}){stand_in}")
+    for observation in report.observations(settings):
+        yield Finding(*observation)
+
+
+def _shells(settings: Settings) -> Iterator[Finding]:
+    from trainenv.environments.initialised import findings
+
+    for name, state, text in findings():
+        yield Finding(name, state, text)
 
 
 def _programs(_: Settings) -> Iterator[Finding]:

@@ -18,6 +18,8 @@ from trainenv.errors import UsageError
 
 FILE_NAME = "trainenv.toml"
 
+CHANNEL_PRIORITIES = ("strict", "flexible", "disabled")
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _LONGEST_NAME = 200
 """Characters: file systems take 255, and staging folders and locks add some."""
@@ -29,8 +31,16 @@ _KNOWN = {
     "cache_dir",
     "visible_as",
     "channels",
+    "channel_alias",
+    "channel_priority",
+    "credentials",
+    "generations",
     "host_fallback",
+    "max_cache_size",
     "mirrors",
+    "offline",
+    "proxy",
+    "ssl_cert_file",
 }
 
 
@@ -40,7 +50,11 @@ class Settings:
 
     ``visible_as`` is the folder under which another machine or container sees ``envs_dir``;
     environments then carry that prefix. ``mirrors`` maps a channel's name or URL to the URLs that
-    stand in for it, tried in order.
+    stand in for it, tried in order. ``credentials`` says by host where its secrets are, never the
+    secrets themselves; ``proxies`` are URLs by scheme. ``stated`` names the settings that were set:
+    what is not, the user's ``.condarc`` may say (see ``channels.condarc``). ``max_cache_size`` is in
+    bytes, of what only the cache holds and no environment links. ``generations`` is how many former states of
+    an environment are kept for a rollback.
     """
 
     root: Path
@@ -52,6 +66,15 @@ class Settings:
     channels: tuple[str, ...] = ("conda-forge",)
     host_fallback: bool = True
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    channel_priority: str = "strict"
+    channel_alias: str | None = None
+    credentials: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    ssl_cert_file: Path | None = None
+    offline: bool = False
+    max_cache_size: int | None = None
+    generations: int = 1
+    stated: frozenset[str] = frozenset()
 
     @property
     def file(self) -> Path:
@@ -169,6 +192,24 @@ class _Value:
             raise self.wrong("a text")
         return self.value
 
+    def switch(self) -> bool:
+        if not isinstance(self.value, bool):
+            raise self.wrong("true or false")
+        return self.value
+
+    def count(self) -> int:
+        if isinstance(self.value, bool) or not re.fullmatch(r"\d{1,4}", str(self.value)):
+            raise self.wrong("a whole number, 0 or more")
+        return int(self.value)
+
+    def size(self) -> int:
+        """Bytes, written as a whole number or as ``"20 GB"`` (powers of 1000; ``GiB`` are powers of 1024)."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B)?", str(self.value).strip(), re.IGNORECASE)
+        if match is None or isinstance(self.value, bool):
+            raise self.wrong('a size such as "20 GB"')
+        number, unit, binary = match.groups()
+        return int(float(number) * (1024 if binary else 1000) ** " KMGT".index((unit or " ").upper()))
+
     def texts(self) -> tuple[str, ...]:
         if not isinstance(self.value, list) or not all(isinstance(item, str) and item for item in self.value):
             raise self.wrong("a list of texts")
@@ -177,13 +218,13 @@ class _Value:
 
 def _environment_variables() -> dict[str, _Value]:
     found: dict[str, _Value] = {}
-    for key in _KNOWN - {"mirrors"}:
+    for key in _KNOWN - {"mirrors", "credentials"}:
         variable = f"TRAINENV_{key.upper()}"
         if given := os.environ.get(variable):
             value: str | bool | list[str] = given
             if key == "channels":
                 value = given.replace(",", " ").split()
-            elif key == "host_fallback":
+            elif key in ("host_fallback", "offline"):
                 value = {"1": True, "true": True, "yes": True, "on": True}.get(given.lower(), given)
                 value = {"0": False, "false": False, "no": False, "off": False}.get(given.lower(), value)
             found[key] = _Value(value, key, variable)
@@ -210,12 +251,40 @@ def _settings(root: Path, values: Mapping[str, _Value]) -> Settings:
         names = [str(_resolved(root, name)) if name.startswith(relative) else name for name in channels.texts()]
         found = replace(found, channels=tuple(names))
     if host_fallback := values.get("host_fallback"):
-        if not isinstance(host_fallback.value, bool):
-            raise host_fallback.wrong("true or false")
-        found = replace(found, host_fallback=host_fallback.value)
+        found = replace(found, host_fallback=host_fallback.switch())
     if mirrors := values.get("mirrors"):
         found = replace(found, mirrors=_mirrors(mirrors))
-    return found
+    if priority := values.get("channel_priority"):
+        if priority.value not in CHANNEL_PRIORITIES:
+            raise priority.wrong(f"one of {', '.join(CHANNEL_PRIORITIES)}")
+        found = replace(found, channel_priority=priority.text())
+    if alias := values.get("channel_alias"):
+        found = replace(found, channel_alias=f"{alias.text().rstrip('/')}/")
+    if credentials := values.get("credentials"):
+        if not isinstance(credentials.value, dict) or not all(isinstance(v, dict) for v in credentials.value.values()):
+            raise credentials.wrong('a table for each host, such as [credentials."conda.example.org"]')
+        found = replace(found, credentials=credentials.value)
+    if proxy := values.get("proxy"):
+        found = replace(found, proxies=_proxies(proxy))
+    if "ssl_cert_file" in values:
+        found = replace(found, ssl_cert_file=folder("ssl_cert_file", ""))
+    if size := values.get("max_cache_size"):
+        found = replace(found, max_cache_size=size.size())
+    if generations := values.get("generations"):
+        found = replace(found, generations=generations.count())
+    if offline := values.get("offline"):
+        found = replace(found, offline=offline.switch())
+    return replace(found, stated=frozenset(values))
+
+
+def _proxies(given: _Value) -> dict[str, str]:
+    """One URL for all, or a table of them by scheme; what is wrong is not shown, for it may hold a password."""
+    table = {"http": given.value, "https": given.value} if isinstance(given.value, str) else given.value
+    if not isinstance(table, dict) or not all(isinstance(url, str) and "://" in url for url in table.values()):
+        raise UsageError(
+            f"proxy in {given.stands_in} must be a URL", hint='Write it as proxy = "http://proxy.example.org:3128"'
+        )
+    return table
 
 
 def _mirrors(given: _Value) -> dict[str, tuple[str, ...]]:

@@ -9,18 +9,21 @@ import asyncio
 import gc
 import hashlib
 import os
+import re
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
+from trainenv.channels import cache_health
+from trainenv.channels.access import Access
+from trainenv.channels.conflicts import conda_lines
 from trainenv.credentials import without_credentials
-from trainenv.errors import ChannelError, InstallError, SolveError
+from trainenv.errors import ChannelError, InstallError, SolveError, TrainenvError
 from trainenv.progress import Reporter, Step
 from trainenv.settings import Settings
 
@@ -74,16 +77,19 @@ def located(name: str) -> str:
         raise ChannelError(f"{name!r} is not a channel", cause=str(error)) from None
 
 
-def reach(settings: Settings, names: Sequence[str]) -> tuple[list[Source], dict[str, str]]:
+def reach(
+    settings: Settings, names: Sequence[str], access: Access | None = None
+) -> tuple[list[Source], dict[str, str]]:
     """Find which of the channels ``names`` answer, asking all at once.
 
-    Returns the sources that do, in order, and for each other name the reason. A channel with
-    mirrors is met by the first mirror that answers. Takes at most ``PROBE_SECONDS`` and a little,
-    also where packets are dropped.
+    Returns the sources that do, in order, and for each other name the reason; what they say is public.
+    A channel with mirrors is met by the first mirror that answers. Takes at most
+    ``PROBE_SECONDS`` and a little, also where packets are dropped. Offline nobody is asked.
     """
-    candidates = {name: _candidates(settings, name) for name in names}
+    access = access or Access.of(settings, names)
+    candidates = {name: addresses_of(settings, without_credentials(name), access) for name in names}
     urls = list(dict.fromkeys(source.url for sources in candidates.values() for source in sources))
-    answers = _probe_all(urls)
+    answers = _probe_all(urls, access)
     reached: list[Source] = []
     failed: dict[str, str] = {}
     for name, sources in candidates.items():
@@ -91,21 +97,26 @@ def reach(settings: Settings, names: Sequence[str]) -> tuple[list[Source], dict[
         if answering:
             reached.append(answering)
         else:
-            failed[name] = "; ".join(f"{without_credentials(s.url).rstrip('/')}: {answers[s.url]}" for s in sources)
+            failed[name] = "; ".join(access.public(f"{s.url.rstrip('/')}: {answers[s.url]}") for s in sources)
     return reached, failed
 
 
-def _candidates(settings: Settings, name: str) -> list[Source]:
-    from rattler import Channel
+def addresses_of(settings: Settings, name: str, access: Access) -> list[Source]:
+    """The places where the channel ``name``, a public one, is to be had: its mirrors, else its own."""
+    from rattler import Channel, ChannelConfig
     from rattler.exceptions import InvalidChannelError
+
+    config = ChannelConfig(channel_alias=access.channel_alias) if access.channel_alias else ChannelConfig()
 
     def source(text: str) -> Source:
         try:
-            place = located(text)
-            return Source(name, Channel(Path(place).as_uri() if place.startswith("/") else place).base_url)
+            place = without_credentials(located(text))
+            return Source(name, Channel(Path(place).as_uri() if place.startswith("/") else place, config).base_url)
         except InvalidChannelError as error:
             raise ChannelError(
-                f"{text!r} is not a channel", cause=_one_line(str(error)), hint="Name it, or give its URL or folder"
+                f"{without_credentials(text)!r} is not a channel",
+                cause=_one_line(str(error)),
+                hint="Name it, or give its URL or folder",
             ) from None
 
     own = source(name)
@@ -113,12 +124,12 @@ def _candidates(settings: Settings, name: str) -> list[Source]:
     return [source(mirror) for mirror in mirrors] if mirrors else [own]
 
 
-def _probe_all(urls: Sequence[str]) -> dict[str, str | None]:
-    """What each of ``urls`` answers (see ``_probe``), asked at once; who is late is not waited for."""
+def _probe_all(urls: Sequence[str], access: Access) -> dict[str, str | None]:
+    """What each of ``urls`` answers (see ``probe``), asked at once; who is late is not waited for."""
     answers: dict[str, str | None] = {}
 
     def ask(url: str) -> None:
-        answers[url] = _probe(url)
+        answers[url] = probe(url, access)
 
     threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]
     for thread in threads:
@@ -130,8 +141,8 @@ def _probe_all(urls: Sequence[str]) -> dict[str, str | None]:
     return {url: in_time.get(url, _LATE) for url in urls}
 
 
-def _probe(url: str) -> str | None:
-    """None when whatever lives at ``url`` answers, else why it does not."""
+def probe(url: str, access: Access) -> str | None:
+    """None when whatever lives at ``url`` answers, else why it does not. Offline every server does."""
     if url.startswith("file:"):
         folder = Path(unquote(urlsplit(url).path))
         if not folder.is_dir():
@@ -139,20 +150,23 @@ def _probe(url: str) -> str | None:
         if not (folder / "noarch" / "repodata.json").is_file():
             return "the folder has no noarch/repodata.json"
         return None
-    parts = urlsplit(url)
-    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    request = urllib.request.Request(f"{plain}noarch/repodata.json", method="HEAD")
-    request.add_header("User-Agent", "trainenv")
+    if access.offline:
+        return None
     try:
-        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+        request = access.request(f"{url}noarch/repodata.json", method="HEAD")
+        access.opener().open(request, timeout=PROBE_SECONDS).close()
+    except TrainenvError as error:
+        return str(error)
     except urllib.error.HTTPError as error:
+        if error.code == 401:
+            access.credentials.ask_keyring(urlsplit(url).netloc)
         return f"HTTP status {error.code} {error.reason}" if error.code >= 500 or error.code == 407 else None
     except urllib.error.URLError as error:
         reason = error.reason
         if isinstance(reason, TimeoutError):
             return _LATE
         if "CERTIFICATE_VERIFY_FAILED" in str(reason):
-            return None
+            return f"its certificate is not trusted ({_verify_message(reason)}); ssl_cert_file names the roots to trust"
         return getattr(reason, "strerror", None) or str(reason)
     except TimeoutError:
         return _LATE
@@ -161,12 +175,17 @@ def _probe(url: str) -> str | None:
     return None
 
 
+def _verify_message(reason: object) -> str:
+    return str(getattr(reason, "verify_message", "") or reason)
+
+
 def solve(
     sources: Sequence[Source],
     specs: Sequence[str],
     *,
     cache_dir: Path,
     installed: Sequence[PrefixRecord] = (),
+    access: Access | None = None,
 ) -> list[RepoDataRecord]:
     """The records that satisfy ``specs``; what is ``installed`` is kept where it can be.
 
@@ -174,13 +193,15 @@ def solve(
     """
     import rattler
     from rattler.exceptions import FetchRepoDataError, GatewayError, SolverError
-    from rattler.repo_data import SourceConfig
 
+    access = access or Access()
     overrides = rattler.VirtualPackageOverrides.from_env()
 
     async def work(sharded: bool) -> list[RepoDataRecord]:
         gateway = rattler.Gateway(
-            cache_dir=cache_dir / "repodata", default_config=SourceConfig(sharded_enabled=sharded)
+            cache_dir=cache_dir / "repodata",
+            default_config=access.source_config(sharded=sharded),
+            client=access.client(),
         )
         return await rattler.solve(
             sources=[source.channel for source in sources],
@@ -188,6 +209,7 @@ def solve(
             gateway=gateway,
             locked_packages=list(installed),
             virtual_packages=rattler.VirtualPackage.detect(overrides),
+            channel_priority=access.channel_priority,
         )
 
     (cache_dir / "repodata").mkdir(parents=True, exist_ok=True)
@@ -199,14 +221,15 @@ def solve(
     except SolverError as error:
         raise SolveError(
             "no set of packages satisfies the specification",
-            cause=_one_line(str(error)),
+            cause=access.public(_one_line(str(error))),
             hint=f"Channels asked: {', '.join(source.name for source in sources) or 'none'}",
+            details=[access.public(line) for line in conda_lines(str(error))],
         ) from None
     except (GatewayError, FetchRepoDataError, OSError) as error:
         raise ChannelError(
             f"channel {', '.join(source.name for source in sources)} can't be read",
-            cause=_one_line(str(error)),
-            hint="Check its name; mirrors can be named in trainenv.toml under [mirrors]",
+            cause=access.public(_one_line(str(error))),
+            hint=_channel_hint(str(error), access),
         ) from None
 
 
@@ -218,6 +241,14 @@ def _at_their_sources(specs: Sequence[str], sources: Sequence[Source]) -> list[s
         name, separator, rest = spec.partition("::")
         found.append(f"{urls[name]}::{rest}" if separator and name in urls else spec)
     return found
+
+
+def _channel_hint(reason: str, access: Access) -> str:
+    if access.offline:
+        return "Offline, only what the cache has can be used; go online once, or name a mirror folder"
+    if re.search(r"\b40[13]\b", reason):
+        return "Name who you are to its host in ~/.netrc, or under [credentials] in trainenv.toml"
+    return "Check its name; mirrors can be named in trainenv.toml under [mirrors]"
 
 
 def match_specs(specs: Sequence[str]) -> list[MatchSpec]:
@@ -234,16 +265,27 @@ def install(
     specs: Sequence[str],
     cache_dir: Path,
     reporter: Reporter,
+    access: Access | None = None,
 ) -> None:
     """Make the conda packages in ``prefix`` equal to ``records``; files carry ``target_prefix``.
 
-    Raises ``InstallError`` naming the package at fault; ``prefix`` is then in an unknown state.
+    ``records`` that were read from ``prefix`` itself need neither cache nor channel. Raises
+    ``InstallError`` naming the package at fault; ``prefix`` is then in an unknown state.
     """
     import rattler
     from rattler.exceptions import InstallerError, LinkError, TransactionError
     from rattler.package_cache import PackageCache, ValidationMode
 
-    for record in records:
+    access = access or Access()
+    fresh = [record for record in records if not isinstance(record, rattler.PrefixRecord)]
+    entries = [cache_health.entry_of(cache_dir, _stem(record)) for record in fresh]
+    for entry in entries:
+        if found := cache_health.damage(entry):
+            reporter.notice(f"{entry.folder.name} was damaged in the package cache ({found}): it is fetched again")
+            cache_health.condemn(entry)
+    if access.offline:
+        _require_cached(fresh, entries)
+    for record in fresh:
         _check_local_package(record)
     cache = cache_dir / "pkgs"
     cache.mkdir(parents=True, exist_ok=True)
@@ -254,14 +296,15 @@ def install(
                     list(records),
                     target_prefix=prefix,
                     alternative_target_prefix=target_prefix,
-                    package_cache=PackageCache.new_layered([cache], False, ValidationMode.fast()),
+                    package_cache=PackageCache.new_layered([cache], False, ValidationMode.skip()),
+                    client=access.client(),
                     requested_specs=[spec._match_spec for spec in match_specs(specs)],
                     reporter=cast("InstallerReporter", _InstallReporter(step)),
                     show_progress=False,
                 )
             )
         except (InstallerError, LinkError, TransactionError, OSError) as error:
-            text = _one_line(str(error))
+            text = access.public(_one_line(str(error)))
             if "No space left" in text or "os error 28" in text:
                 raise InstallError(
                     f"no space left on the disk of {prefix.parent}",
@@ -271,6 +314,26 @@ def install(
             raise InstallError(
                 "a conda package could not be installed", cause=text, hint="Nothing was changed; try again"
             ) from None
+    for entry in entries:
+        cache_health.stamp(entry)
+
+
+def _stem(record: RepoDataRecord) -> str:
+    return f"{record.name.normalized}-{record.version}-{record.build}"
+
+
+def _require_cached(records: Sequence[RepoDataRecord], entries: Sequence[cache_health.Entry]) -> None:
+    missing = [
+        record.file_name
+        for record, entry in zip(records, entries, strict=True)
+        if not entry.is_there and not record.url.startswith("file:")
+    ]
+    if missing:
+        raise InstallError(
+            f"not in the package cache: {', '.join(missing)}",
+            cause="trainenv is offline",
+            hint="Create it online once, or take them from a folder that `trainenv channel mirror` made",
+        )
 
 
 def _check_local_package(record: RepoDataRecord) -> None:

@@ -12,11 +12,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from trainenv.channels.access import Access, in_memory
+from trainenv.channels.credentials import addresses_in
+from trainenv.credentials import without_credentials
 from trainenv.errors import ChannelError
 
 _LISTS = {"extra-index-url", "find-links", "trusted-host", "constraint", "no-binary", "only-binary"}
@@ -99,11 +102,9 @@ def uv_options() -> list[str]:
     """
     settings = pip_settings()
     options = ["--index-strategy", "unsafe-best-match"]
-    for place in settings.get("find-links", ()):
-        if "://" in place:
+    for place in _find_links():
+        if without_credentials(place) == place:
             options += ["--find-links", place]
-        elif os.path.exists(found := _absolute(place)):  # pip passes over what is not there.
-            options += ["--find-links", found]
     for host in settings.get("trusted-host", ()):
         options += ["--allow-insecure-host", host]
     for option in ("no-binary", "only-binary"):
@@ -113,6 +114,18 @@ def uv_options() -> list[str]:
     if settings.get("no-index", ("0",))[0].lower() in _TRUE:
         options.append("--no-index")
     return options
+
+
+def _find_links() -> list[str]:
+    """The places of pip's ``find-links``; pip passes over a folder that is not there."""
+    places = (place if "://" in place else _absolute(place) for place in pip_settings().get("find-links", ()))
+    return [place for place in places if "://" in place or os.path.exists(place)]
+
+
+def index_addresses() -> list[str]:
+    """The indexes and ``find-links`` places that pip's settings name, with the secrets in them."""
+    settings = pip_settings()
+    return [*settings.get("index-url", ()), *settings.get("extra-index-url", ()), *_find_links()]
 
 
 def constraint_options() -> list[str]:
@@ -150,6 +163,8 @@ def uv_environment(cache_dir: Path) -> dict[str, str]:
         variables.setdefault("UV_DEFAULT_INDEX", settings["index-url"][0])
     if "extra-index-url" in settings and not variables.get("UV_EXTRA_INDEX_URL"):
         variables.setdefault("UV_INDEX", " ".join(settings["extra-index-url"]))
+    if secret := [place for place in _find_links() if without_credentials(place) != place]:
+        variables["UV_FIND_LINKS"] = ",".join([*secret, *filter(None, [variables.get("UV_FIND_LINKS")])])
     if "cert" in settings:
         variables.setdefault("SSL_CERT_FILE", os.path.expanduser(settings["cert"][0]))
     if "timeout" in settings:
@@ -170,6 +185,37 @@ def _whole_seconds(timeout: str) -> str:
         ) from None
 
 
+def learn_indexes(access: Access) -> None:
+    """Make ``access`` know the secrets in the addresses that pip's and uv's settings name."""
+    own = " ".join(value for name, value in os.environ.items() if name.startswith("UV_"))
+    for address in [*index_addresses(), *addresses_in(own)]:
+        access.credentials.learn_index(address)
+
+
+@contextmanager
+def private_lock(pylock: Path, access: Access) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """``pylock`` as uv must read it, and the file descriptors that uv must inherit to do so.
+
+    Where the token of an index stands in the path of its addresses, the lock is without it. Then it is
+    a link beside the lock to a copy with the token, which lies in memory only.
+    """
+    learn_indexes(access)
+    if not access.credentials.token_opens_index:
+        yield pylock, ()
+        return
+    text = pylock.read_text(encoding="utf-8")
+    for address in sorted(set(addresses_in(text)), key=len, reverse=True):
+        text = text.replace(f'"{address}"', f'"{access.credentials.with_token(address)}"')
+    link = pylock.with_name("pylock.private.toml")
+    with in_memory(link.name, text) as (path, descriptor):
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+        try:
+            yield link, (descriptor,)
+        finally:
+            link.unlink()
+
+
 def run_uv(
     arguments: Sequence[str],
     *,
@@ -178,6 +224,7 @@ def run_uv(
     standard_input: str = "",
     keep_open: tuple[int, ...] = (),
     on_line: Callable[[str], None] | None = None,
+    access: Access | None = None,
 ) -> tuple[int, str]:
     """Run ``uv ARGUMENTS`` in ``folder`` to its end; returns its exit code and its standard error.
 
@@ -185,18 +232,21 @@ def run_uv(
     descriptors (locks) that uv inherits, so that they last as long as it does. Whatever ends this
     function early ends uv and the builds that it has started.
     """
-    process = subprocess.Popen(
-        [find_uv(), *arguments],
-        env=uv_environment(cache_dir),
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        pass_fds=keep_open,
-        start_new_session=True,
-    )
+    access = access or Access()
+    learn_indexes(access)
+    with access.uv_variables() as (variables, descriptors):
+        process = subprocess.Popen(
+            [find_uv(), *arguments],
+            env=uv_environment(cache_dir) | variables,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=(*keep_open, *descriptors),
+            start_new_session=True,
+        )
     lines: list[str] = []
     with process:
         assert process.stdin is not None
@@ -205,7 +255,7 @@ def run_uv(
             with suppress(BrokenPipeError):
                 process.stdin.write(standard_input)
                 process.stdin.close()
-            for line in process.stderr:
+            for line in map(access.public, process.stderr):
                 lines.append(line)
                 if on_line:
                     on_line(line.strip())

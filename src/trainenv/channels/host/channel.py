@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,6 +79,25 @@ def provide(cache_dir: Path, reporter: Reporter, wanted: Callable[[str], bool] |
             hint="Free space, or set cache_dir in trainenv.toml to another folder",
         ) from None
     raise _nothing_suits(interpreters, suits)
+
+
+def package_all(
+    cache_dir: Path, reporter: Reporter, chosen: Callable[[Interpreter], bool], also: Sequence[Path] = ()
+) -> list[Interpreter]:
+    """Package every interpreter that is ``chosen``, of this machine's and those in ``also``.
+
+    Returns them; one that can't be packaged has its reason in ``unusable``.
+    """
+    interpreters = find_interpreters(cache_dir, also)
+    folder = cache_dir / "host"
+    outcome: list[Interpreter] = []
+    subdirs = {"noarch", *(one.layout.subdir for one in interpreters if one.layout)}
+    with _locked(folder, subdirs):
+        for interpreter in filter(chosen, interpreters):
+            reason = interpreter.unusable or _ensure(folder, interpreter, cache_dir, reporter)
+            outcome.append(replace(interpreter, unusable=reason))
+        _write_index(folder, subdirs)
+    return outcome
 
 
 @contextmanager

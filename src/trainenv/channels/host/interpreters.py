@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from trainenv.channels.host.probing import Answer, Prober
 
 OLDEST = (3, 8)
 
-_SOURCES = ("running", "pyenv", "uv", "path")
+_SOURCES = ("running", "pyenv", "uv", "path", "added")
 _PATH_NAME = re.compile(r"python(\d(\.\d+)?)?\Z")
+_ADDED = "interpreters-added.json"
 _SYSTEMS = {"linux-x86_64-64": "linux-64", "linux-aarch64-64": "linux-aarch64"}
 
 
@@ -42,8 +44,8 @@ class Interpreter:
     """A Python of this machine.
 
     ``version`` is like ``"3.11.7"``, empty if it could not be asked; ``source`` says where it was
-    found (``running``, ``pyenv``, ``uv``, ``path``). ``unusable`` is the reason, in words for a user,
-    why it can't be packaged; None if it can.
+    found (``running``, ``pyenv``, ``uv``, ``path``, or ``added`` by its path). ``unusable`` is the
+    reason, in words for a user, why it can't be packaged; None if it can.
     """
 
     executable: Path
@@ -58,12 +60,21 @@ class Interpreter:
         """``"3.11"`` of ``"3.11.7"``."""
         return ".".join(self.version.split(".")[:2])
 
+    def to_json(self) -> dict[str, str | None]:
+        """The object that ``channel build --json`` prints a list of."""
+        return {
+            "version": self.version,
+            "executable": str(self.executable),
+            "source": self.source,
+            "unusable": self.unusable,
+        }
+
     def __str__(self) -> str:
         return f"{self.version or '?'} ({self.executable})"
 
 
-def find_interpreters(cache_dir: Path) -> list[Interpreter]:
-    """All Pythons of this machine, each base interpreter once, best first.
+def find_interpreters(cache_dir: Path, also: Sequence[Path] = ()) -> list[Interpreter]:
+    """All Pythons of this machine and those in ``also``, each base interpreter once, best first.
 
     Usable ones come first, finished releases before pre-releases, the newest first; of one version an
     unpatched one comes before Debian's. Never raises for a strange interpreter. Answers are kept in
@@ -71,7 +82,7 @@ def find_interpreters(cache_dir: Path) -> list[Interpreter]:
     """
     prober = Prober(cache_dir / "interpreters.json")
     sources: dict[Path, str] = {}
-    for path, source in _candidates():
+    for path, source in (*_candidates(), *((path, "added") for path in (*added(cache_dir), *also))):
         sources.setdefault(_resolved(path), source)
     answers = prober.ask(sources)
     for path, answer in list(answers.items()):
@@ -83,6 +94,32 @@ def find_interpreters(cache_dir: Path) -> list[Interpreter]:
     answers = prober.ask(sources)
     found = [_interpreter(path, source, answers[path]) for path, source in sources.items()]
     return sorted(found, key=_rank)
+
+
+def added(cache_dir: Path) -> list[Path]:
+    """The interpreters that the user added by their paths, in order."""
+    try:
+        content = json.loads((cache_dir / _ADDED).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [Path(path) for path in content if isinstance(path, str)] if isinstance(content, list) else []
+
+
+def remember(cache_dir: Path, executable: Path) -> None:
+    """Count ``executable`` among this machine's interpreters from now on."""
+    known = [str(path) for path in added(cache_dir)]
+    if str(executable) in known:
+        return
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    beside = cache_dir / f".{_ADDED}.{os.getpid()}"
+    beside.write_text(json.dumps([*known, str(executable)], indent=1))
+    os.replace(beside, cache_dir / _ADDED)
+
+
+def base_of(cache_dir: Path, executable: Path) -> Path:
+    """The interpreter that ``executable``, which may be a link, a venv's copy or a wrapper, leads to."""
+    path = _resolved(executable)
+    return _base_executable(path, Prober(cache_dir / "interpreters.json").ask([path])[path])
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:
