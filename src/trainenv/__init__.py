@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainenv.errors import (
     ArchiveError,
     ChannelError,
+    DeclinedError,
     EnvironmentBusyError,
     EnvironmentExistsError,
     EnvironmentNotFoundError,
@@ -44,6 +45,7 @@ __all__ = [
     "Archive",
     "ArchiveError",
     "ChannelError",
+    "DeclinedError",
     "Environment",
     "EnvironmentBusyError",
     "EnvironmentExistsError",

@@ -13,21 +13,31 @@ Example::
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainenv.errors import UsageError
+from trainenv.errors import EnvironmentBusyError, UsageError
+from trainenv.locks import IfBusy
 from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings, checked_name, load
 
 if TYPE_CHECKING:
     from trainenv.archives import Archive
+    from trainenv.channels.host import Interpreter
+    from trainenv.channels.mirror import Mirror
+    from trainenv.channels.report import ChannelState
+    from trainenv.environments.cleaning import Unused
+    from trainenv.environments.diff import Change
     from trainenv.environments.environment import Environment
+    from trainenv.environments.preview import Plan
+    from trainenv.environments.repair import Repair
+    from trainenv.environments.rollback import Generation
     from trainenv.environments.verify import Verification
     from trainenv.training import BrokenMethod, Event, Method, Task
 
 StrPath = str | os.PathLike[str]
+Confirm = Callable[["Plan"], bool]
 
 
 class Workspace:
@@ -44,12 +54,20 @@ class Workspace:
     # Environments
 
     def create(
-        self, name: str | None, *specs: str, files: Sequence[StrPath] = (), channels: Sequence[str] = ()
+        self,
+        name: str | None,
+        *specs: str,
+        files: Sequence[StrPath] = (),
+        channels: Sequence[str] = (),
+        freeze_conda: bool = False,
+        confirm: Confirm | None = None,
     ) -> Environment:
         """Make an environment from conda specs and files (``environment.yml``, ``requirements.txt``).
 
-        ``name`` None takes the name that an ``environment.yml`` gives. Raises a ``TrainenvError``,
-        leaving nothing behind, when it can't be made.
+        ``name`` None takes the name that an ``environment.yml`` gives. ``freeze_conda`` forbids PyPI
+        packages to replace conda's; ``confirm`` is asked with the plan before anything is fetched,
+        and ``DeclinedError`` raised when it says no. Raises a ``TrainenvError``, leaving nothing behind,
+        when it can't be made.
         """
         from trainenv.environments import build, environment, specification
 
@@ -59,24 +77,88 @@ class Workspace:
         name = name or wanted.name
         if name is None:
             raise UsageError("the environment needs a name", hint="Give one with -n NAME")
-        build.create(self.settings, name, wanted, self.reporter)
+        manner = build.Manner(freeze_conda=freeze_conda, confirm=confirm)
+        build.create(self.settings, name, wanted, self.reporter, manner)
         return environment.get(self.settings, name)
 
     def install(
-        self, name: str, *specs: str, files: Sequence[StrPath] = (), channels: Sequence[str] = ()
+        self,
+        name: str,
+        *specs: str,
+        files: Sequence[StrPath] = (),
+        channels: Sequence[str] = (),
+        requirements: Sequence[str] = (),
+        upgrade: bool = False,
+        freeze_conda: bool = False,
+        confirm: Confirm | None = None,
+        wait: bool = False,
+        force: bool = False,
     ) -> Environment:
-        """Add conda packages and PyPI requirements in one transaction; on failure nothing changes."""
+        """Add conda packages and PyPI requirements in one transaction; on failure nothing changes.
+
+        ``requirements`` are lines in pip's format; ``upgrade`` takes the newest of those that are named.
+        ``wait`` waits while something runs in the environment, ``force`` goes on. See ``create``.
+        """
         from trainenv.environments import build, environment, specification
 
-        environment.get(self.settings, name)
-        build.install(self.settings, name, specification.gather(specs, map(Path, files), channels), self.reporter)
+        environment.own(self.settings, name)
+        wanted = specification.gather(specs, map(Path, files), channels)
+        if requirements:
+            wanted = wanted.merged(specification.Specification(requirements=tuple(requirements)))
+        manner = build.Manner(self._if_busy(wait, force), freeze_conda, confirm)
+        build.install(self.settings, name, wanted, self.reporter, manner, upgrade=upgrade)
         return environment.get(self.settings, name)
 
-    def environments(self) -> list[Environment]:
-        """All environments, by name."""
+    def remove_packages(
+        self, name: str, *packages: str, confirm: Confirm | None = None, wait: bool = False, force: bool = False
+    ) -> Environment:
+        """Take packages, and what depends on them, out of an environment. See ``install``."""
+        from trainenv.environments import build, environment
+
+        environment.own(self.settings, name)
+        manner = build.Manner(self._if_busy(wait, force), confirm=confirm)
+        build.remove(self.settings, name, packages, self.reporter, manner)
+        return environment.get(self.settings, name)
+
+    def update(
+        self,
+        name: str,
+        *packages: str,
+        freeze_conda: bool = False,
+        confirm: Confirm | None = None,
+        wait: bool = False,
+        force: bool = False,
+    ) -> Environment:
+        """Bring packages, or all, to the newest that the environment's specification allows. See ``install``."""
+        from trainenv.environments import build, environment
+
+        environment.own(self.settings, name)
+        manner = build.Manner(self._if_busy(wait, force), freeze_conda, confirm)
+        build.update(self.settings, name, packages, self.reporter, manner)
+        return environment.get(self.settings, name)
+
+    def generations(self, name: str) -> list[Generation]:
+        """The states of an environment that a rollback can go to, and the present one, newest first."""
+        from trainenv.environments import rollback
+
+        return rollback.list_generations(self.settings, name)
+
+    def rollback(self, name: str, *, to: int | None = None, wait: bool = False, force: bool = False) -> Environment:
+        """Go back to the state before the last change, or to state ``to``; a second one goes forward again."""
+        from trainenv.environments import environment, rollback
+
+        rollback.rollback(self.settings, name, to, self._if_busy(wait, force))
+        return environment.get(self.settings, name)
+
+    def _if_busy(self, wait: bool, force: bool) -> IfBusy:
+        return IfBusy(wait=wait, force=force, tell=self.reporter.notice)
+
+    def environments(self, *, foreign: bool = False) -> list[Environment]:
+        """All environments, by name; with ``foreign`` then also conda's and other workspaces'."""
         from trainenv.environments import environment
 
-        return environment.list_all(self.settings)
+        found = environment.list_all(self.settings)
+        return [*found, *environment.list_foreign(self.settings)] if foreign else found
 
     def environment(self, name: str) -> Environment:
         """One environment. Raises ``EnvironmentNotFoundError``."""
@@ -98,11 +180,113 @@ class Workspace:
 
         return verify(environment, self.reporter, old_prefixes=old_prefixes, imports=imports)
 
-    def remove(self, name: str) -> None:
-        """Remove an environment. Raises ``EnvironmentBusyError`` while something runs in it."""
+    def export(self, environment: Environment, format: str = "environment.yml", *, builds: bool = True) -> str:
+        """An environment as text in a format of ``environments.export.FORMATS``, to create it again from."""
+        from trainenv.environments import export
+
+        return export.export(self.settings, environment, format, builds=builds)
+
+    def diff(self, before: StrPath, after: StrPath) -> list[Change]:
+        """What differs between two environments, or one and a lock, an archive or a specification."""
+        from trainenv.environments import diff
+        from trainenv.environments.records import Package
+
+        def archived(file: Path) -> list[Package]:
+            return [Package(**vars(package), channel="") for package in self.inspect(file).manifest.packages]
+
+        return diff.between(self.settings, os.fspath(before), os.fspath(after), archived)
+
+    def repair(self, name: str, *, relocate: bool = False) -> Repair:
+        """Mend what ``verify`` finds, from cache or channel; with ``relocate`` also after a move by hand."""
+        from trainenv.environments.repair import repair
+
+        return repair(self.settings, name, self.reporter, relocate=relocate)
+
+    def clone(self, source: Environment, name: str) -> Environment:
+        """A copy of an environment, which may be conda's, under a new name."""
+        from trainenv.environments import copies, environment
+
+        copies.clone(self.settings, source, checked_name(name, "environment"), self.reporter)
+        return environment.get(self.settings, name)
+
+    def rename(self, old: str, new: str) -> Environment:
+        """Give an environment another name. Raises ``EnvironmentBusyError`` while something runs in it."""
+        from trainenv.environments import copies, environment
+
+        environment.own(self.settings, old)
+        copies.rename(self.settings, old, checked_name(new, "environment"), self.reporter)
+        return environment.get(self.settings, new)
+
+    def remove(self, name: str, *, wait: bool = False, force: bool = False) -> None:
+        """Remove an environment. Raises ``EnvironmentBusyError`` while something runs in it, unless ``wait``.
+
+        Unless ``force``, also while a training method names it.
+        """
         from trainenv.environments import environment
 
-        environment.remove(self.settings, name)
+        if not force and (methods := self.methods_naming(name)):
+            raise EnvironmentBusyError(
+                f"environment {name!r} is needed",
+                cause=f"training method {', '.join(methods)} names it",
+                hint="Name another environment there, or remove it with --force",
+            )
+        environment.remove(self.settings, name, self._if_busy(wait, force))
+
+    def clean(self, *, everything: bool = False, dry_run: bool = False) -> list[Unused]:
+        """Remove what no environment uses, or only find it; with ``everything`` also what rollbacks need."""
+        from trainenv.environments import cleaning
+
+        return cleaning.clean(self.settings, everything=everything, dry_run=dry_run)
+
+    def set_variables(
+        self, environment: Environment, put: Mapping[str, str] | None = None, *, drop: Iterable[str] = ()
+    ) -> None:
+        """Set variables of an environment, and unset those named in ``drop``: all or none."""
+        from trainenv.environments import variables
+
+        variables.change(self.settings, environment.prefix, put=put, drop=drop)
+
+    def install_kernel(
+        self, environment: Environment, *, display_name: str | None = None, prefix: StrPath | None = None
+    ) -> Path:
+        """Make an environment a Jupyter kernel, for the user or in ``prefix``; returns the kernel's folder."""
+        from trainenv.environments import kernel
+
+        folder = kernel.kernels_folder(Path(prefix) if prefix else None)
+        return kernel.install(self.settings, environment, folder, display_name=display_name)
+
+    def remove_kernel(self, name: str, *, prefix: StrPath | None = None) -> Path:
+        """Take the kernel of environment ``name`` out of Jupyter."""
+        from trainenv.environments import kernel
+
+        return kernel.remove(name, kernel.kernels_folder(Path(prefix) if prefix else None))
+
+    # Channels
+
+    def channels(self) -> list[ChannelState]:
+        """The channels that are used where nothing else is said, each address of them tried."""
+        from trainenv.channels import report
+
+        return report.channels(self.settings)
+
+    def add_host(self, python: str | None = None) -> Interpreter:
+        """Put an interpreter of this machine into the host channel: a path, a version, or the best."""
+        from trainenv.channels.host import adding
+
+        return adding.add(self.settings.cache_dir, python, self.reporter)
+
+    def build_host(self) -> list[Interpreter]:
+        """Put all interpreters of this machine into the host channel; ``unusable`` says why one is not."""
+        from trainenv.channels.host import adding
+
+        return adding.add_all(self.settings.cache_dir, self.reporter)
+
+    def mirror(self, source: StrPath, folder: StrPath) -> Mirror:
+        """Copy all files of a lock or environment into a folder that is channel and index elsewhere."""
+        from trainenv.environments import mirroring
+
+        locked = mirroring.locked_in(self.settings, os.fspath(source))
+        return mirroring.mirror_locked(self.settings, locked, Path(folder).absolute(), self.reporter)
 
     # Archives
 
@@ -156,11 +340,22 @@ class Workspace:
 
         return load_method(self.settings.methods_dir, name)
 
+    def methods_naming(self, conda_env: str) -> list[str]:
+        """The training methods that name environment ``conda_env`` for a stage."""
+        from trainenv.training import BrokenMethod
+
+        return [
+            method.name
+            for method in self.methods()
+            if not isinstance(method, BrokenMethod)
+            and conda_env in (method.conda_env, *(stage.conda_env for stage in method.stages.values()))
+        ]
+
     def validate(self, method: Method) -> list[str]:
         """What keeps a method from running, in words; empty if nothing does."""
         from trainenv.training import validate
 
-        names = {environment.name for environment in self.environments()}
+        names = {environment.name for environment in self.environments(foreign=True)}
         return validate(method, names.__contains__)
 
     def start(self, method: str, *, stage: str = "train", conda_env: str | None = None, **parameters: object) -> Task:

@@ -6,6 +6,8 @@ escapes is a defect of trainenv.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainenv.credentials import without_credentials
 
 
@@ -13,15 +15,17 @@ class TrainenvError(Exception):
     """Something that a user can understand and act on.
 
     ``message`` says what happened, ``cause`` why, ``hint`` which step comes next. ``str(error)``
-    joins the three into one line, in which no URL shows a password.
+    joins the three into one line, in which no URL shows a password. ``details`` are more lines for who
+    wants to know more.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, cause: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, cause: str = "", hint: str = "", details: Sequence[str] = ()) -> None:
         self.message = message
         self.cause = cause
         self.hint = hint
+        self.details = tuple(details)
         super().__init__(message)
 
     def __str__(self) -> str:
@@ -65,6 +69,10 @@ class SolveError(TrainenvError):
 
 class InstallError(TrainenvError):
     """Packages could not be installed; the environment is as it was before."""
+
+
+class DeclinedError(TrainenvError):
+    """Whoever was asked whether to go on said no; nothing was changed."""
 
 
 class InterpreterError(TrainenvError):

@@ -5,271 +5,272 @@ from __future__ import annotations
 import datetime
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainenv.channels import conda
+from trainenv import locks
+from trainenv.channels import conda, condarc
 from trainenv.credentials import without_credentials
-from trainenv.environments import registry, relocated, wheels
+from trainenv.environments import from_lock, registry, relocated, removal, solution, wheels
 from trainenv.environments.lock import write_lock
-from trainenv.environments.ownership import changed, settle_ownership, snapshot
-from trainenv.environments.records import conda_records, pypi_distributions, read_note, replace_file, write_note
+from trainenv.environments.locked import same_version
+from trainenv.environments.ownership import changed, losing, settle_ownership, snapshot
+from trainenv.environments.preview import Plan, plan
+from trainenv.environments.records import (
+    ENVIRONMENT_NOTE,
+    CondaRecord,
+    canonical_name,
+    conda_records,
+    distributions,
+    pypi_distributions,
+    read_note,
+    replace_file,
+    write_note,
+)
+from trainenv.environments.requests import blame
+from trainenv.environments.solution import Solution
 from trainenv.environments.specification import Specification, named_sources, requested_names
 from trainenv.environments.staging import Staging, require, staged
-from trainenv.errors import ChannelError, InterpreterError, SolveError, SpecificationError
+from trainenv.errors import DeclinedError, InstallError, SolveError, SpecificationError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
-if TYPE_CHECKING:
-    from rattler import PrefixRecord, RepoDataRecord
-
-ENVIRONMENT_NOTE = "environment.json"
-
 
 @dataclass(frozen=True)
-class Sources:
-    """The channels of one change. ``fallback`` says why ``host`` stands in for others, or is empty."""
+class Manner:
+    """How a change is made, whatever it is.
 
-    channels: tuple[conda.Source, ...]
-    names: tuple[str, ...]
-    fallback: str = ""
+    ``confirm`` is asked with the plan before anything is fetched, and may say no. ``freeze_conda``
+    forbids PyPI packages to replace what conda owns.
+    """
+
+    if_busy: locks.IfBusy = locks.REFUSE
+    freeze_conda: bool = False
+    confirm: Callable[[Plan], bool] | None = None
 
 
-def create(settings: Settings, name: str, specification: Specification, reporter: Reporter) -> None:
+PLAIN = Manner()
+
+
+def create(
+    settings: Settings, name: str, specification: Specification, reporter: Reporter, manner: Manner = PLAIN
+) -> None:
     """Make environment ``name``. Raises a ``TrainenvError``, leaving nothing behind, when it can't."""
     require(settings, name, exists=False)
-    specs = list(specification.conda)
-    if specification.wants_pypi and not _names_python(specs):
-        specs.append("python")
-    if not specs:
-        raise SpecificationError(
-            "nothing was asked for",
-            hint=f"Name packages: trainenv create -n {name} python=3.11, or -f environment.yml, or -r requirements.txt",
-        )
-    with staged(settings, name) as staging:
-        names = [*(specification.channels or settings.channels), *_channels_of_specs(specs)]
-        sources = find_sources(settings, names, specs, reporter)
-        with reporter.step("solve"):
-            records = conda.solve(sources.channels, specs, cache_dir=settings.cache_dir)
-        _require_python(specification, records)
-        _fill(settings, staging, specification, specs, sources, records, reporter)
+    settings = condarc.applied(settings)
+    if manner.confirm is not None:
+        with _explained(specification):
+            planned = plan(settings, name, solution.for_create(settings, name, specification, reporter), reporter)
+        _ask(manner.confirm, planned)
+    with _explained(specification), staged(settings, name, if_busy=manner.if_busy) as staging:
+        found = solution.for_create(settings, name, specification, reporter)
+        _fill(settings, staging, found, reporter, manner)
     registry.register(settings.prefix_of(name))
 
 
-def install(settings: Settings, name: str, specification: Specification, reporter: Reporter) -> None:
-    """Add packages to environment ``name``, on a clone that replaces it when all went well."""
-    require(settings, name, exists=True)
-    if not specification.conda and not specification.wants_pypi:
-        raise SpecificationError(
-            "nothing was asked for",
-            hint=f"Name packages: trainenv install -n {name} PACKAGE, or -r requirements.txt",
-        )
-    with staged(settings, name, replaces=True) as staging:
-        note = read_note(staging.path, ENVIRONMENT_NOTE)
-        known = [str(channel) for channel in note.get("channels", [])]
-        records: Sequence[RepoDataRecord] | None = None
-        specs = [*specification.conda, *_kept_specs(_earlier_specs(staging.path, note), specification.conda)]
-        _refuse_replaced(note, specification.conda)
-        sources = Sources((), tuple(known), str(note.get("host_fallback") or ""))
-        if specification.conda:
-            names = specification.channels or known or _channels_of_records(staging.path) or settings.channels
-            sources = find_sources(settings, [*names, *_channels_of_specs(specs)], specs, reporter)
-            with reporter.step("solve"):
-                installed = _installed_records(staging.path)
-                records = conda.solve(sources.channels, specs, cache_dir=settings.cache_dir, installed=installed)
-        _fill(settings, staging, specification, specs, sources, records, reporter)
-    registry.register(settings.prefix_of(name))
-
-
-def find_sources(settings: Settings, names: Sequence[str], specs: Sequence[str], reporter: Reporter) -> Sources:
-    """The channels ``names`` as they can be reached now; else ``host``, if that can stand in.
-
-    Raises ``ChannelError`` with the channel and the reason when it can't.
-    """
-    names = tuple(dict.fromkeys(conda.located(name) for name in names))
-    wanted = [name for name in names if name != conda.HOST]
-    reached: list[conda.Source] = []
-    if wanted:
-        with reporter.step(f"reach {', '.join(map(without_credentials, wanted))}"):
-            reached, failed = conda.reach(settings, wanted)
-        if failed:
-            reason = "; ".join(
-                f"channel {without_credentials(name)} can't be reached ({why})" for name, why in failed.items()
-            )
-            if reached or not settings.host_fallback or not _host_can_meet(specs):
-                raise ChannelError(
-                    reason,
-                    hint=f"Name a mirror in {settings.file} under [mirrors], or another channel with -c",
-                )
-            source = _host_source(settings, specs, reporter, because=reason)
-            reporter.notice(f"{reason}: using {conda.HOST}, this machine's own interpreters, instead")
-            return Sources((source,), (conda.HOST,), fallback=reason)
-    sources = {source.name: source for source in reached}
-    if conda.HOST in names:
-        sources[conda.HOST] = _host_source(settings, specs, reporter)
-    return Sources(tuple(sources[name] for name in names), names)
-
-
-def _host_source(settings: Settings, specs: Sequence[str], reporter: Reporter, because: str = "") -> conda.Source:
-    from rattler import Version, VersionSpec
-
-    from trainenv.channels import host
-
-    python = [spec for spec in conda.match_specs(specs) if _spec_name(spec) == "python"]
-
-    def wanted(version: str) -> bool:
-        return all(spec.version is None or VersionSpec(str(spec.version)).matches(Version(version)) for spec in python)
-
-    try:
-        channel = host.provide(settings.cache_dir, reporter, wanted)
-    except InterpreterError as error:
-        asked = f" as {', '.join(map(str, python))}" if python else ""
-        message = f"{error.message}{asked}"
-        raise InterpreterError(
-            f"{because}; {message}" if because else message, cause=error.cause, hint=error.hint
-        ) from None
-    return conda.Source(conda.HOST, channel.url if channel.url.endswith("/") else f"{channel.url}/")
-
-
-def _channels_of_specs(specs: Sequence[str]) -> list[str]:
-    """The channels that specs such as ``conda-forge::numpy`` name themselves."""
-    return [name for name, separator, _ in (spec.partition("::") for spec in specs) if separator]
-
-
-def _spec_name(spec: Any) -> str:
-    return str(spec.name.normalized) if hasattr(spec.name, "normalized") else str(spec.name)
-
-
-def _names_python(specs: Sequence[str]) -> bool:
-    return any(_spec_name(spec) == "python" for spec in conda.match_specs(specs))
-
-
-def _host_can_meet(specs: Sequence[str]) -> bool:
-    return all(_spec_name(spec) in ("python", "pip", "setuptools") for spec in conda.match_specs(specs))
-
-
-def _require_python(specification: Specification, records: Sequence[RepoDataRecord]) -> None:
-    if specification.wants_pypi and not any(record.name.normalized == "python" for record in records):
-        raise SolveError("PyPI packages need a python in the environment", hint="Add python to the specification")
-
-
-def _earlier_specs(prefix: Path, note: Mapping[str, Any]) -> list[str]:
-    """What was asked for until now.
-
-    Of a prefix that conda or another tool made nobody knows: then it is every package that is there,
-    for what nothing asks for is removed.
-    """
-    if "specs" in note:
-        return [str(spec) for spec in note["specs"]]
-    return [record.name for record in conda_records(prefix)]
-
-
-def _kept_specs(earlier: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Earlier requests that the new ones do not speak of."""
-    spoken_of = {_spec_name(spec) for spec in conda.match_specs(new)}
-    return [
-        text
-        for text, spec in zip(earlier, conda.match_specs(earlier), strict=True)
-        if _spec_name(spec) not in spoken_of
-    ]
-
-
-def _refuse_replaced(note: Mapping[str, Any], specs: Sequence[str]) -> None:
-    """A conda package whose files a PyPI package has replaced can't come back beside it."""
-    for spec in conda.match_specs(specs):
-        if (name := _spec_name(spec)) in note.get("replaced", {}):
-            raise SolveError(
-                f"{spec} can't be installed from a channel",
-                cause=f"a PyPI package has replaced conda's {name} here",
-                hint=f"Ask for it in a requirements.txt: -r with the line {name!r} and its version",
-            )
-
-
-def _channels_of_records(prefix: Path) -> list[str]:
-    """The channels that the packages of a prefix came from, as far as they are addresses or folders."""
-    found = []
-    for record in conda_records(prefix):
-        channel = str(record.content.get("channel") or "").rstrip("/")
-        base, _, last = channel.rpartition("/")
-        channel = base if last == record.content.get("subdir") else channel
-        if "://" in channel:
-            found.append(conda.HOST if channel.endswith(f"/{conda.HOST}") else channel)
-    return list(dict.fromkeys(found))
-
-
-def _installed_records(prefix: Path) -> list[PrefixRecord]:
-    from rattler import PrefixRecord
-
-    return [PrefixRecord.from_path(record.path) for record in conda_records(prefix)]
-
-
-def _fill(
+def install(
     settings: Settings,
-    staging: Staging,
+    name: str,
     specification: Specification,
-    specs: Sequence[str],
-    sources: Sources,
-    records: Sequence[RepoDataRecord] | None,
     reporter: Reporter,
+    manner: Manner = PLAIN,
+    *,
+    upgrade: bool = False,
 ) -> None:
-    """Bring the staging prefix to what was asked for; ``records`` None leaves its conda part alone."""
-    prefix = staging.path
+    """Add packages to environment ``name``; with ``upgrade`` the named PyPI ones as new as may be."""
+    settings = condarc.applied(settings)
+    newer = {canonical_name(each) for each in requested_names(specification)} if upgrade else ()
+
+    def solve(prefix: Path) -> Solution:
+        return solution.for_install(settings, prefix, specification, reporter, newer)
+
+    with _explained(specification):
+        _change(settings, name, solve, reporter, manner)
+
+
+def remove(settings: Settings, name: str, packages: Sequence[str], reporter: Reporter, manner: Manner = PLAIN) -> None:
+    """Take packages, and what depends on them, out of environment ``name``."""
+    if not packages:
+        raise SpecificationError("nothing was asked for", hint=f"Name packages: trainenv remove -n {name} PACKAGE")
+    _change(settings, name, lambda prefix: removal.for_removal(settings, prefix, packages), reporter, manner)
+
+
+def update(settings: Settings, name: str, packages: Sequence[str], reporter: Reporter, manner: Manner = PLAIN) -> None:
+    """Bring packages of environment ``name``, all if none are named, to what its specification allows at most."""
+    settings = condarc.applied(settings)
+
+    def solve(prefix: Path) -> Solution:
+        installed = removal.Installed.of(prefix)
+        in_conda, in_pypi = installed.split(packages or [*installed.conda, *installed.pypi])
+        return solution.for_update(settings, prefix, sorted(in_conda), in_pypi, reporter)
+
+    _change(settings, name, solve, reporter, manner)
+
+
+def _change(
+    settings: Settings, name: str, solve: Callable[[Path], Solution], reporter: Reporter, manner: Manner
+) -> None:
+    """Change environment ``name`` on a clone that replaces it when all went well."""
+    require(settings, name, exists=True)
+    if manner.confirm is not None:
+        _ask(manner.confirm, plan(settings, name, solve(settings.prefix_of(name)), reporter))
+    with staged(settings, name, replaces=True, if_busy=manner.if_busy) as staging:
+        _fill(settings, staging, solve(staging.path), reporter, manner)
+    registry.register(settings.prefix_of(name))
+
+
+@contextmanager
+def _explained(specification: Specification) -> Iterator[None]:
+    """Where the block finds that the specification can't be met, say which lines of its files ask for it."""
+    try:
+        yield
+    except SolveError as error:
+        blame(error, specification)
+        raise
+
+
+def _ask(confirm: Callable[[Plan], bool], planned: Plan) -> None:
+    if not confirm(planned):
+        raise DeclinedError("nothing was changed")
+
+
+def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Reporter, manner: Manner) -> None:
+    """Bring the staging prefix to what the solution says."""
+    prefix, specification, access = staging.path, found.specification, found.sources.access
+    keep_open = (staging.lock_descriptor,)
     original = snapshot(prefix)
     note = read_note(prefix, ENVIRONMENT_NOTE)
-    replaced: dict[str, str] = dict(note.get("replaced", {}))
-    if records is not None:
+    former = [_history_entry(record) for record in conda_records(prefix)]
+    replaced: dict[str, Any] = {
+        key: entry for key, entry in note.get("replaced", {}).items() if canonical_name(key) not in found.uninstall
+    }
+    has_to_fit = bool(former) and (found.resolves_pypi or bool(pypi_distributions(prefix)))
+    unmet = wheels.unmet(prefix, cache_dir=settings.cache_dir) if has_to_fit else []
+    if found.records is not None:
         conda.install(
-            [record for record in records if record.name.normalized not in replaced],
+            [record for record in found.records if record.name.normalized not in replaced],
             prefix,
             target_prefix=staging.target_prefix,
-            specs=specs,
+            specs=found.specs,
             cache_dir=settings.cache_dir,
             reporter=reporter,
+            access=access,
         )
+        if specification.locked:
+            from_lock.complete_records(prefix, specification.locked)
         _publish_records(prefix)
-    before = original if records is None else snapshot(prefix)
+    before = original if found.records is None else snapshot(prefix)
+    if found.uninstall:
+        with reporter.step("remove PyPI packages"):
+            wheels.uninstall(prefix, found.uninstall, cache_dir=settings.cache_dir, keep_open=keep_open)
     package_sources = [str(line) for line in note.get("package_sources", [])]
-    if specification.wants_pypi:
+    if found.resolves_pypi:
+        installed = {each.key: each.version for each in distributions(prefix)}
         with reporter.step("resolve PyPI requirements"):
             wheels.resolve(
                 prefix,
                 specification,
                 pypi_distributions(prefix),
+                preferred={key: version for key, version in installed.items() if key not in found.upgrade},
+                python=wheels.interpreter(prefix),
                 sources=package_sources,
                 cache_dir=settings.cache_dir,
-                keep_open=(staging.lock_descriptor,),
+                keep_open=keep_open,
+                access=access,
             )
+    locked = specification.locked
+    if found.resolves_pypi or (locked is not None and from_lock.write_pylock(prefix, locked)):
+        if manner.freeze_conda:
+            _refuse_names_of_conda(prefix)
         wheels.install(
             prefix,
             folder=specification.folder,
             cache_dir=settings.cache_dir,
-            keep_open=(staging.lock_descriptor,),
+            keep_open=keep_open,
             reporter=reporter,
+            access=access,
         )
     after = snapshot(prefix)
+    if manner.freeze_conda and (names := losing(prefix, before, after)):
+        raise _frozen(f"files of conda's {', '.join(names)}")
     relocated.forget(prefix, changed(original, after))
     replaced.update(settle_ownership(prefix, staging.target_prefix, before, after))
     relocated.write_carried_prefix(prefix, staging.target_prefix)
+    if has_to_fit:
+        _require_met(set(wheels.unmet(prefix, cache_dir=settings.cache_dir)) - set(unmet))
     _write_variables(prefix, specification)
-    requested = [*note.get("requested", []), *requested_names(specification)]
+    requested = {*note.get("requested", []), *requested_names(specification)}
     write_note(
         prefix,
         ENVIRONMENT_NOTE,
         {
             "version": 1,
-            "specs": list(specs) or note.get("specs", []),
-            "requested": sorted(set(requested)),
-            "channels": [without_credentials(name) for name in sources.names],
-            "host_fallback": without_credentials(sources.fallback) or None,
+            "specs": list(found.specs),
+            "requested": sorted(each for each in requested if canonical_name(each) not in found.uninstall),
+            "channels": [without_credentials(channel) for channel in found.sources.names],
+            "host_fallback": without_credentials(found.sources.fallback) or None,
             "replaced": replaced,
+            "projects": _projects(prefix),
             "package_sources": list(dict.fromkeys([*package_sources, *named_sources(specification)])),
             "size": sum(state.size for state in after.values()),
         },
     )
-    _write_history(prefix, specs)
-    write_lock(prefix, sources.channels)
+    _write_history(prefix, former, found.specs)
+    write_lock(prefix, found.sources.channels)
+
+
+def _refuse_names_of_conda(prefix: Path) -> None:
+    """Raise where the PyPI packages to be installed replace a distribution that conda brought."""
+    pypi = {each.key for each in pypi_distributions(prefix)}
+    owned = {each.key: each.version for each in distributions(prefix) if each.key not in pypi}
+    taken = [
+        f"{wheel.name} {owned[wheel.name]} (by {wheel.version})"
+        for wheel in wheels.locked(prefix)
+        if wheel.name in owned and not same_version(wheel.version, owned[wheel.name])
+    ]
+    if taken:
+        raise _frozen(f"conda's {', '.join(taken)}")
+
+
+def _frozen(what: str) -> InstallError:
+    return InstallError(
+        f"PyPI packages would replace {what}",
+        cause="--freeze-conda forbids it",
+        hint="Ask conda for the version that is needed, or leave --freeze-conda out; nothing was changed",
+    )
+
+
+def _require_met(broken: Iterable[str]) -> None:
+    """Raise where packages miss what they need: uv knows the needs of conda's Python packages as well."""
+    if broken := sorted(broken):
+        raise SolveError(
+            "the change would break what is installed",
+            cause="; ".join(broken),
+            hint="Change or remove these as well; nothing was changed",
+        )
+
+
+def _projects(prefix: Path) -> list[dict[str, Any]]:
+    """The PyPI packages that came from a folder or a checkout, not as a file: an archive can't fetch them."""
+    found = []
+    for each in pypi_distributions(prefix):
+        origin = each.direct_url or {}
+        vcs: Mapping[str, Any] | None = origin.get("vcs_info")
+        folder: Mapping[str, Any] | None = origin.get("dir_info")
+        if vcs is not None or folder is not None:
+            found.append(
+                {
+                    "name": each.key,
+                    "version": each.version,
+                    "url": without_credentials(str(origin.get("url", ""))),
+                    "editable": bool((folder or {}).get("editable")),
+                    "commit": (vcs or {}).get("commit_id"),
+                }
+            )
+    return found
 
 
 def _publish_records(prefix: Path) -> None:
@@ -296,7 +297,14 @@ def _write_variables(prefix: Path, specification: Specification) -> None:
     replace_file(state, json.dumps(content).encode())
 
 
-def _write_history(prefix: Path, specs: Sequence[str]) -> None:
+def _history_entry(record: CondaRecord) -> str:
+    package = record.package
+    return (
+        f"{package.channel}/{record.content.get('subdir', 'noarch')}::{package.name}-{package.version}-{package.build}"
+    )
+
+
+def _write_history(prefix: Path, former: Sequence[str], specs: Sequence[str]) -> None:
     """One revision in ``conda-meta/history``, in conda's own form; conda reads requests from it."""
     now = datetime.datetime.now(tz=datetime.timezone.utc)
     command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
@@ -304,11 +312,17 @@ def _write_history(prefix: Path, specs: Sequence[str]) -> None:
         f"==> {now:%Y-%m-%d %H:%M:%S} <==",
         f"# cmd: {without_credentials(' '.join(command.split()))}",
     ]
-    for record in conda_records(prefix):
-        package = record.package
-        subdir = record.content.get("subdir", "noarch")
-        lines.append(f"+{package.channel}/{subdir}::{package.name}-{package.version}-{package.build}")
+    present = [_history_entry(record) for record in conda_records(prefix)]
+    lines += [f"-{entry}" for entry in former if entry not in present]
+    lines += [f"+{entry}" for entry in present if entry not in former]
+    gone = {_name_in(entry) for entry in former} - {_name_in(entry) for entry in present}
+    if gone:
+        lines.append(f"# remove specs: {sorted(gone)!r}")
     if specs:
         lines.append(f"# update specs: {list(specs)!r}")
     with (prefix / "conda-meta" / "history").open("a", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write("\n".join(lines) + "\n")
+
+
+def _name_in(entry: str) -> str:
+    return entry.partition("::")[2].rsplit("-", 2)[0]

@@ -10,19 +10,27 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trainenv.channels.credentials import addresses_in
 from trainenv.credentials import without_credentials
+from trainenv.environments import lockfiles, pyproject
+from trainenv.environments.locked import LockedEnvironment
 from trainenv.environments.records import canonical_name
 from trainenv.errors import SpecificationError
 from trainenv.settings import current_folder
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 _MAX_BYTES = 10_000_000
 
-_NOT_YET = {
+_TOML = {
     "lock-version": "pylock.toml",
     "build-system": "pyproject.toml",
     "project": "pyproject.toml",
+    "dependency-groups": "pyproject.toml",
+    "tool": "pyproject.toml",
 }
 
 
@@ -31,21 +39,38 @@ class Specification:
     """What an environment shall hold.
 
     ``conda`` are MatchSpecs, ``channels`` in order of priority, ``requirement_files`` files in
-    pip's format, ``requirements`` lines in pip's format whose relative paths begin at ``folder``.
-    ``name`` and ``variables`` are what an ``environment.yml`` gives.
+    pip's format or ``pyproject.toml`` with its ``extras`` and ``groups`` that are wanted,
+    ``requirements`` lines in pip's format whose relative paths begin at ``folder``. ``locked`` says
+    exactly what to install. ``requires_python`` is the version that files say they are for.
+    ``name`` and ``variables`` are what an ``environment.yml`` gives, ``files`` where these lie.
     """
 
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     requirement_files: tuple[Path, ...] = ()
+    extras: tuple[str, ...] = ()
+    groups: tuple[tuple[Path, str], ...] = ()
+    requires_python: str | None = None
+    locked: LockedEnvironment | None = None
     folder: Path = field(default_factory=lambda: Path(current_folder()))
     name: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     @property
     def wants_pypi(self) -> bool:
         return bool(self.requirements or self.requirement_files)
+
+    @property
+    def locks_conda(self) -> bool:
+        """Whether its conda packages are locked, not to be solved for."""
+        return self.locked is not None and "conda" in self.locked.halves
+
+    @property
+    def locks_pypi(self) -> bool:
+        """Whether its PyPI packages are locked, not to be resolved."""
+        return self.locked is not None and "pypi" in self.locked.halves
 
     def merged(self, other: Specification) -> Specification:
         """Both together; ``self`` comes first. Only one of them may have requirement lines."""
@@ -56,9 +81,14 @@ class Specification:
             channels=self.channels + tuple(name for name in other.channels if name not in self.channels),
             requirements=self.requirements or other.requirements,
             requirement_files=self.requirement_files + other.requirement_files,
+            extras=self.extras + other.extras,
+            groups=self.groups + other.groups,
+            requires_python=",".join(filter(None, (self.requires_python, other.requires_python))) or None,
+            locked=self.locked.merged(other.locked) if self.locked and other.locked else self.locked or other.locked,
             folder=self.folder if self.requirements else other.folder,
             name=self.name or other.name,
             variables={**self.variables, **other.variables},
+            files=self.files + other.files,
         )
 
 
@@ -88,6 +118,7 @@ def checked_spec(spec: str, where: str) -> str:
 
 def read_file(file: Path) -> Specification:
     """The specification in ``file``, whatever the file is called."""
+    file, chosen = pyproject.split_extras(file)
     text = _read_text(file)
     if not text.strip():
         raise SpecificationError(f"{file} is empty", hint="Name the file that lists the packages")
@@ -96,16 +127,32 @@ def read_file(file: Path) -> Specification:
         return _read_environment_yml(file, text)
     if kind == "requirements.txt":
         return Specification(requirement_files=(file.absolute(),))
+    if kind == "pyproject.toml":
+        project = pyproject.read(file, text, chosen)
+        return Specification(
+            requirement_files=(file.absolute(),),
+            extras=project.extras,
+            groups=tuple((file.absolute(), group) for group in project.groups),
+            requires_python=project.requires_python,
+        )
+    if kind in lockfiles.READERS:
+        locked = lockfiles.read(file, text, kind)
+        return Specification(locked=locked, requires_python=locked.choices.requires_python if locked.choices else None)
     raise SpecificationError(
-        f"{file} is a {kind}, which can't be read yet",
-        hint="Give an environment.yml or a requirements.txt",
+        f"{file} is a {kind}, and no specification that trainenv knows",
+        hint="Give an environment.yml, a requirements.txt, a pyproject.toml or a lock",
     )
 
 
 def requested_names(specification: Specification) -> list[str]:
     """The PyPI packages that the requirements name themselves, as written; URLs and paths are left out."""
-    names = (_name(line) for line, _ in _requirement_lines(specification))
-    return list(dict.fromkeys(name for name in names if name))
+    return list(dict.fromkeys(requirement.name for requirement in named_requirements(specification)))
+
+
+def named_requirements(specification: Specification) -> list[Requirement]:
+    """The requirements that have a name, in order; paths, editables and options are left out."""
+    found = (_requirement(line) for line, _ in _requirement_lines(specification))
+    return [requirement for requirement in found if requirement]
 
 
 def required_hashes(specification: Specification) -> tuple[dict[str, set[str]], bool]:
@@ -114,9 +161,9 @@ def required_hashes(specification: Specification) -> tuple[dict[str, set[str]], 
     required = False
     for line, _ in _requirement_lines(specification):
         required |= "--hash" in line or line.strip() == "--require-hashes"
-        if name := _name(line):
+        if requirement := _requirement(line):
             hashes = re.findall(r"--hash[= ]sha256:([0-9a-fA-F]+)", line)
-            allowed.setdefault(canonical_name(name), set()).update(digest.lower() for digest in hashes)
+            allowed.setdefault(canonical_name(requirement.name), set()).update(digest.lower() for digest in hashes)
     return allowed, required
 
 
@@ -130,6 +177,16 @@ def named_sources(specification: Specification) -> list[str]:
             if "://" not in place and not place.startswith("$"):
                 place = str(specification.folder / place)
             found.append(f"{option} {without_credentials(place)}")
+    return found
+
+
+def addresses(specification: Specification) -> list[str]:
+    """The web addresses in the requirements and their constraints, with the secrets that they may hold."""
+    found = [address for name in specification.conda for address in addresses_in(name)]
+    for line, folder in _requirement_lines(specification):
+        found += addresses_in(line)
+        if (match := re.match(r"(?:-c|--constraint)[ =]?(.+)", line)) and (file := folder / match[1].strip()).is_file():
+            found += addresses_in(_read_text(file))
     return found
 
 
@@ -148,15 +205,20 @@ def _requirement_lines(specification: Specification) -> Iterator[tuple[str, Path
         file = folder / match[1].strip()
         if file not in seen and file.is_file():
             seen.add(file)
-            joined = re.sub(r"\\\r?\n", " ", _read_text(file))
-            pending[:0] = [(text, file.parent) for text in joined.splitlines()]
+            text = _read_text(file)
+            if _recognise(text) == "pyproject.toml":
+                chosen = (*specification.extras, *(group for owner, group in specification.groups if owner == file))
+                yield from ((row, file.parent) for row in pyproject.read(file, text, chosen).dependencies)
+            else:
+                joined = re.sub(r"\\\r?\n", " ", text)
+                pending[:0] = [(row, file.parent) for row in joined.splitlines()]
 
 
-def _name(line: str) -> str | None:
+def _requirement(line: str) -> Requirement | None:
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        return Requirement(line.split(" --", maxsplit=1)[0].rstrip("\\ ")).name
+        return Requirement(line.split(" --", maxsplit=1)[0].rstrip("\\ "))
     except InvalidRequirement:
         return None
 
@@ -188,9 +250,9 @@ def _recognise(text: str) -> str:
         return "@EXPLICIT list"
     for line in lines:
         if match := re.match(r"\[+\s*([\w.-]+)", line):
-            return _NOT_YET.get(match[1].split(".")[0], "TOML file")
+            return _TOML.get(match[1].split(".")[0], "TOML file")
         if match := re.match(r"(lock-version|[\w-]+)\s*=\s*[\"'\[{]", line):
-            return _NOT_YET.get(match[1], "TOML file")
+            return _TOML.get(match[1], "TOML file")
         break
     keys = {match[1] for line in lines if (match := re.match(r"[\"']?([A-Za-z_]+)[\"']?\s*:(\s|$)", line))}
     if "dependencies" in keys or {"name", "channels"} <= keys:
@@ -244,6 +306,7 @@ def _read_environment_yml(file: Path, text: str) -> Specification:
         folder=file.absolute().parent,
         name=None if name is None else str(name),
         variables={str(key): str(value) for key, value in variables.items()},
+        files=(file.absolute(),),
     )
 
 

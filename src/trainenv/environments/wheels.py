@@ -9,69 +9,70 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from trainenv.channels.pypi import constraint_options, run_uv, uv_options
+from trainenv.channels.access import Access
+from trainenv.channels.conflicts import pypi_lines
+from trainenv.channels.pypi import constraint_options, private_lock, run_uv, uv_options
 from trainenv.credentials import without_credentials
-from trainenv.environments.records import NOTES_DIR, Distribution, distributions
-from trainenv.environments.specification import Specification, required_hashes
+from trainenv.environments import wheel_health
+from trainenv.environments.locked import LockedWheel
+from trainenv.environments.lockfiles.pylock import OWN as PYLOCK
+from trainenv.environments.lockfiles.pylock import read_own
+from trainenv.environments.records import Distribution, canonical_name, distributions
+from trainenv.environments.specification import Specification, addresses, required_hashes
 from trainenv.errors import InstallError, SolveError
 from trainenv.progress import Reporter, Step
-from trainenv.settings import parse_toml
-
-PYLOCK = f"{NOTES_DIR}/pylock.toml"
-
-
-@dataclass(frozen=True)
-class LockedWheel:
-    """One PyPI package of a lock: ``location`` is a URL or a path, ``sha256`` may be unknown."""
-
-    name: str
-    version: str
-    location: str
-    sha256: str | None
 
 
 def resolve(
-    prefix: Path,
+    into: Path,
     specification: Specification,
     kept: Sequence[Distribution],
     *,
+    preferred: Mapping[str, str],
+    python: Sequence[str],
     sources: Sequence[str],
     cache_dir: Path,
     keep_open: tuple[int, ...],
+    access: Access,
 ) -> None:
-    """Write the ``pylock.toml`` of ``prefix`` that meets the specification and keeps ``kept`` working.
+    """Write the ``pylock.toml`` of prefix ``into`` that meets the specification and keeps ``kept`` working.
 
-    ``sources`` are lines of earlier requirements that say where ``kept`` came from. Raises
-    ``SolveError`` with who asks for what when nothing does, or when a file has another hash than the
-    requirements allow.
+    ``preferred`` are the versions, by canonical name, to choose where they fit; ``python`` are uv's
+    options that say for which interpreter, see ``interpreter``. ``sources`` are lines of earlier
+    requirements that say where ``kept`` came from. Raises ``SolveError`` with who asks for what when
+    nothing does, or when a file has another hash than the requirements allow.
     """
-    pylock = prefix / PYLOCK
+    pylock = into / PYLOCK
     pylock.parent.mkdir(parents=True, exist_ok=True)
-    installed = distributions(prefix)
-    _write_preferences(pylock, installed)
+    _write_preferences(pylock, preferred)
+    for address in addresses(specification):
+        access.credentials.learn_index(address)
     lines = [*sources, *specification.requirements, *filter(None, map(_requirement, kept))]
     arguments = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", "pylock.toml"]
-    arguments += ["--output-file", str(pylock), "--python", _interpreter(prefix), *uv_options(), *constraint_options()]
+    arguments += ["--output-file", str(pylock), *python, *uv_options(), *constraint_options()]
     arguments += ["-", *(str(file) for file in specification.requirement_files)]
+    for extra in specification.extras:
+        arguments += ["--extra", extra]
+    for file, name in specification.groups:
+        arguments += ["--group", f"{file}:{name}"]
     code, output = run_uv(
         arguments,
         cache_dir=cache_dir,
         folder=specification.folder,
         standard_input="\n".join(lines) + "\n",
         keep_open=keep_open,
+        access=access,
     )
     if code != 0:
         raise _solve_error(output, specification)
-    text = pylock.read_text(encoding="utf-8")
+    text = without_credentials(pylock.read_text(encoding="utf-8"))
     # uv counts from where the file is now, and that is not where it will be.
     pylock.write_text(_RELATIVE_PATH.sub(lambda match: _absolute(match, pylock.parent), text), encoding="utf-8")
-    _check_hashes(specification, locked(prefix), installed)
+    _check_hashes(specification, locked(into), preferred)
 
 
 _RELATIVE_PATH = re.compile(r'\bpath = "((?:[^"\\/]|\\.)(?:[^"\\]|\\.)*)"')
@@ -82,16 +83,13 @@ def _absolute(match: re.Match[str], folder: Path) -> str:
     return f"path = {json.dumps(os.path.normpath(folder / path), ensure_ascii=False)}"
 
 
-def _check_hashes(
-    specification: Specification, wheels: Sequence[LockedWheel], installed: Sequence[Distribution]
-) -> None:
+def _check_hashes(specification: Specification, wheels: Sequence[LockedWheel], installed: Mapping[str, str]) -> None:
     """As pip does: where one requirement has a hash, all that is installed must have one that fits."""
     allowed, required = required_hashes(specification)
     if not required:
         return
-    there = {(distribution.key, distribution.version) for distribution in installed}
     for wheel in wheels:
-        if (wheel.name, wheel.version) in there or wheel.sha256 in allowed.get(wheel.name, ()):
+        if installed.get(wheel.name) == wheel.version or wheel.sha256 in allowed.get(wheel.name, ()):
             continue
         raise SolveError(
             f"{wheel.name} {wheel.version} has not the hash that the requirements ask for",
@@ -102,28 +100,42 @@ def _check_hashes(
         )
 
 
-def install(prefix: Path, *, folder: Path, cache_dir: Path, keep_open: tuple[int, ...], reporter: Reporter) -> None:
+def install(
+    prefix: Path,
+    *,
+    folder: Path,
+    cache_dir: Path,
+    keep_open: tuple[int, ...],
+    reporter: Reporter,
+    access: Access,
+) -> None:
     """Install what the ``pylock.toml`` of ``prefix`` says, every file checked against its sha256."""
     total = len(locked(prefix))
-    arguments = [
-        "pip",
-        "install",
-        "-r",
-        str(prefix / PYLOCK),
-        "--python",
-        _interpreter(prefix),
-        *uv_options(),
-    ]
-    with reporter.step("PyPI packages", total=total, unit="packages") as step:
+    with (
+        reporter.step("PyPI packages", total=total, unit="packages") as step,
+        private_lock(prefix / PYLOCK, access) as (pylock, descriptors),
+    ):
+        arguments = ["pip", "install", "-r", str(pylock), *interpreter(prefix), *uv_options()]
         code, output = run_uv(
             arguments,
             cache_dir=cache_dir,
             folder=folder,
-            keep_open=keep_open,
+            keep_open=(*keep_open, *descriptors),
             on_line=lambda line: _show(step, line),
+            access=access,
         )
-    lock = prefix / PYLOCK
-    lock.write_text(without_credentials(lock.read_text(encoding="utf-8")), encoding="utf-8")
+        if code == 0 and (names := _poisoned(prefix, output, cache_dir)):
+            reporter.notice(f"{', '.join(names)} was damaged in uv's cache: it is fetched again")
+            run_uv(["cache", "clean", *names], cache_dir=cache_dir, access=access)
+            code, output = run_uv(
+                [*arguments, *(option for name in names for option in ("--reinstall-package", name))],
+                cache_dir=cache_dir,
+                folder=folder,
+                keep_open=(*keep_open, *descriptors),
+                access=access,
+            )
+            if code == 0:
+                wheel_health.accept(_just_installed(prefix, output), cache_dir)
     if code != 0:
         if "No space left" in output or "os error 28" in output:
             raise InstallError(f"no space left on the disk of {prefix.parent}", hint="Free some; nothing was changed")
@@ -134,24 +146,38 @@ def install(prefix: Path, *, folder: Path, cache_dir: Path, keep_open: tuple[int
         )
 
 
+def uninstall(prefix: Path, names: Sequence[str], *, cache_dir: Path, keep_open: tuple[int, ...]) -> None:
+    """Take PyPI packages out of ``prefix``. Raises ``InstallError``."""
+    arguments = ["pip", "uninstall", *interpreter(prefix), *names]
+    code, output = run_uv(arguments, cache_dir=cache_dir, keep_open=keep_open)
+    left = [found.key for found in distributions(prefix) if found.key in names]
+    if code != 0 or left:
+        raise InstallError(
+            f"{', '.join(left or names)} can't be removed", cause=_cause(output), hint="Nothing was changed"
+        )
+
+
+def unmet(prefix: Path, *, cache_dir: Path) -> list[str]:
+    """What the installed packages of ``prefix`` need and have not, one sentence each."""
+    code, output = run_uv(["pip", "check", *interpreter(prefix)], cache_dir=cache_dir)
+    sentences = re.findall(r"^The package (\S+ requires .+)$", output, re.MULTILINE)
+    return [] if code == 0 else [sentence.replace("`", "") for sentence in sentences]
+
+
+def _just_installed(prefix: Path, output: str) -> list[Distribution]:
+    """The distributions that uv says it has put into ``prefix``."""
+    names = {canonical_name(name) for name in re.findall(r"^ \+ (\S+?)(?:==| @ )", output, re.MULTILINE)}
+    return [distribution for distribution in distributions(prefix) if distribution.key in names]
+
+
+def _poisoned(prefix: Path, output: str, cache_dir: Path) -> list[str]:
+    """Names of the distributions that uv has linked just now from a cache that is not sound."""
+    return [found.key for found in wheel_health.damaged(_just_installed(prefix, output), cache_dir)]
+
+
 def locked(prefix: Path) -> list[LockedWheel]:
     """What the ``pylock.toml`` of ``prefix`` holds, by name; empty where there is none."""
-    try:
-        content = parse_toml((prefix / PYLOCK).read_text())
-    except FileNotFoundError:
-        return []
-    found = []
-    for package in content.get("packages", []):
-        source = _source(package)
-        found.append(
-            LockedWheel(
-                str(package["name"]),
-                str(package.get("version", "0")),
-                str(source.get("url") or source.get("path") or ""),
-                (source.get("hashes") or {}).get("sha256"),
-            )
-        )
-    return sorted(found, key=lambda wheel: wheel.name)
+    return sorted(read_own(prefix), key=lambda wheel: wheel.name)
 
 
 def built_here(prefix: Path) -> set[str]:
@@ -159,21 +185,11 @@ def built_here(prefix: Path) -> set[str]:
     return {wheel.name for wheel in locked(prefix) if not urlsplit(wheel.location).path.endswith(".whl")}
 
 
-def _source(package: dict[str, Any]) -> dict[str, Any]:
-    """The one thing that gets installed: the wheel, else the archive, sdist, folder or checkout."""
-    if wheels := package.get("wheels"):
-        return dict(wheels[0])
-    for kind in ("archive", "sdist", "vcs", "directory"):
-        if kind in package:
-            return dict(package[kind])
-    return {}
-
-
-def _write_preferences(pylock: Path, installed: Sequence[Distribution]) -> None:
+def _write_preferences(pylock: Path, preferred: Mapping[str, str]) -> None:
     """uv prefers the versions that stand in the output file already."""
     lines = ['lock-version = "1.0"', 'created-by = "trainenv"', ""]
-    for distribution in installed:
-        lines += ["[[packages]]", f'name = "{distribution.key}"', f'version = "{distribution.version}"', ""]
+    for name, version in preferred.items():
+        lines += ["[[packages]]", f'name = "{name}"', f'version = "{version}"', ""]
     pylock.write_text("\n".join(lines))
 
 
@@ -192,8 +208,9 @@ def _requirement(distribution: Distribution) -> str | None:
     return f"{distribution.key} @ {url}"
 
 
-def _interpreter(prefix: Path) -> str:
-    return str(prefix / "bin" / "python")
+def interpreter(prefix: Path) -> list[str]:
+    """uv's option that names the Python of ``prefix``."""
+    return ["--python", str(prefix / "bin" / "python")]
 
 
 def _show(step: Step, line: str) -> None:
@@ -218,12 +235,18 @@ def _solve_error(output: str, specification: Specification) -> SolveError | Inst
             cause=text,
             hint="Check the network and pip's settings (`pip config list`); trainenv uses the same",
         )
-    return SolveError(f"{asked} can't be satisfied", cause=text, hint="Change the requirement, or the Python version")
+    return SolveError(
+        f"{asked} can't be satisfied",
+        cause=text,
+        hint="Change the requirement, or the Python version",
+        details=pypi_lines(output),
+    )
 
 
 def _cause(output: str) -> str:
     """The reasons in uv's message, without its decoration and its hints about uv's own options."""
     text = output.split("\nhint:", 1)[0]
+    text = re.sub(r"^(warning: The `--pylock`|Using Python|Resolved|Prepared) .*$", " ", text, flags=re.MULTILINE)
     text = re.sub(r"[╰├│─▶→×]+", " ", text)
     text = re.sub(r"^\s*(error|cause|Caused by):?\s*", " ", text, flags=re.MULTILINE)
     text = re.sub(r"No solution found when resolving dependencies:?", " ", text)

@@ -1,0 +1,25 @@
+"""Is a lock meant for this machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trainenv.errors import SpecificationError
+
+
+def this_platform() -> str:
+    """conda's name for this machine, for example ``linux-64``."""
+    from rattler import Subdir
+
+    return str(Subdir.current())
+
+
+def refuse_unless_for(here: str, platforms: Iterable[str], source: str) -> None:
+    """Raise ``SpecificationError`` unless ``here`` is among ``platforms``."""
+    found = sorted(set(platforms))
+    if here not in found:
+        raise SpecificationError(
+            f"{source} locks no environment for {here}",
+            cause=f"it is for {', '.join(found) or 'no platform'}",
+            hint=f"Make a lock for {here}, or use this one on a machine that it is for",
+        )

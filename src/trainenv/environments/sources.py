@@ -1,0 +1,103 @@
+"""Where the conda packages of one change come from: the channels asked for, as they can be reached now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainenv.channels import conda
+from trainenv.channels.access import Access
+from trainenv.credentials import without_credentials
+from trainenv.environments.records import conda_records
+from trainenv.errors import ChannelError, InterpreterError
+from trainenv.progress import Reporter
+from trainenv.settings import Settings
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The channels of one change. ``fallback`` says why ``host`` stands in for others, or is empty."""
+
+    channels: tuple[conda.Source, ...]
+    names: tuple[str, ...]
+    fallback: str = ""
+    access: Access = field(default_factory=Access)
+
+
+def find_sources(settings: Settings, names: Sequence[str], specs: Sequence[str], reporter: Reporter) -> Sources:
+    """The channels ``names`` as they can be reached now; else ``host``, if that can stand in.
+
+    Raises ``ChannelError`` with the channel and the reason when it can't.
+    """
+    access = Access.of(settings, names)
+    names = tuple(dict.fromkeys(without_credentials(conda.located(name)) for name in names))
+    wanted = [name for name in names if name != conda.HOST]
+    reached: list[conda.Source] = []
+    if wanted:
+        with reporter.step(f"reach {', '.join(map(without_credentials, wanted))}"):
+            reached, failed = conda.reach(settings, wanted, access)
+        if failed:
+            reason = "; ".join(
+                f"channel {without_credentials(name)} can't be reached ({why})" for name, why in failed.items()
+            )
+            if reached or not settings.host_fallback or not _host_can_meet(specs):
+                raise ChannelError(
+                    reason,
+                    hint=f"Name a mirror in {settings.file} under [mirrors], or another channel with -c",
+                )
+            source = _host_source(settings, specs, reporter, because=reason)
+            reporter.notice(f"{reason}: using {conda.HOST}, this machine's own interpreters, instead")
+            return Sources((source,), (conda.HOST,), fallback=reason, access=access)
+    sources = {source.name: source for source in reached}
+    if conda.HOST in names:
+        sources[conda.HOST] = _host_source(settings, specs, reporter)
+    return Sources(tuple(sources[name] for name in names), names, access=access)
+
+
+def _host_source(settings: Settings, specs: Sequence[str], reporter: Reporter, because: str = "") -> conda.Source:
+    from rattler import Version, VersionSpec
+
+    from trainenv.channels import host
+
+    python = [spec for spec in conda.match_specs(specs) if spec_name(spec) == "python"]
+
+    def wanted(version: str) -> bool:
+        return all(spec.version is None or VersionSpec(str(spec.version)).matches(Version(version)) for spec in python)
+
+    try:
+        channel = host.provide(settings.cache_dir, reporter, wanted)
+    except InterpreterError as error:
+        asked = f" as {', '.join(map(str, python))}" if python else ""
+        message = f"{error.message}{asked}"
+        raise InterpreterError(
+            f"{because}; {message}" if because else message, cause=error.cause, hint=error.hint
+        ) from None
+    return conda.Source(conda.HOST, channel.url if channel.url.endswith("/") else f"{channel.url}/")
+
+
+def channels_of_specs(specs: Sequence[str]) -> list[str]:
+    """The channels that specs such as ``conda-forge::numpy`` name themselves."""
+    return [name for name, separator, _ in (spec.partition("::") for spec in specs) if separator]
+
+
+def spec_name(spec: Any) -> str:
+    """The package that a py-rattler ``MatchSpec`` speaks of."""
+    return str(spec.name.normalized) if hasattr(spec.name, "normalized") else str(spec.name)
+
+
+def channels_of_records(prefix: Path) -> list[str]:
+    """The channels that the packages of a prefix came from, as far as they are addresses or folders."""
+    found = []
+    for record in conda_records(prefix):
+        channel = str(record.content.get("channel") or "").rstrip("/")
+        base, _, last = channel.rpartition("/")
+        channel = base if last == record.content.get("subdir") else channel
+        if "://" in channel:
+            found.append(conda.HOST if channel.endswith(f"/{conda.HOST}") else channel)
+    return list(dict.fromkeys(found))
+
+
+def _host_can_meet(specs: Sequence[str]) -> bool:
+    return all(spec_name(spec) in ("python", "pip", "setuptools") for spec in conda.match_specs(specs))
