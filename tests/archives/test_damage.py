@@ -301,6 +301,26 @@ LIES = {
 }
 
 
+@pytest.mark.parametrize("size", [1, (128 << 10) - 1, 128 << 10, frames.FRAME_SIZE, 9 << 20])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_another_content_than_the_recorded_is_refused_whatever_its_size(
+    size: int, is_last: bool, tiny_archive: Path, tmp_path: Path
+) -> None:
+    """Small and large files are hashed at different places, and a large one may be followed by others."""
+    manifest, contents = _parts(tiny_archive)
+    names = ["share", "share/a"] if is_last else ["share", "share/a", "share/b"]
+    extra = [_file(name, kind="folder" if name == "share" else "file", mode=0o755) for name in names]
+    manifest = _with(manifest, *extra)
+    contents |= dict.fromkeys(names[1:], b"x" * size)
+    unpack(_forge(tmp_path / "sound", manifest, contents), tmp_path / "whole")
+    assert (tmp_path / "whole/share/a").read_bytes() == b"x" * size
+    lie = _set("share/a", "sha256", hashlib.sha256(b"x" * size + b"y").hexdigest())
+    forged = _forge(tmp_path / "forged", manifest, contents, edit_document=lie)
+    assert "'share/a' has not the sha256" in _refused(forged, tmp_path / "target")
+    with pytest.raises(ArchiveError, match="'share/a' has not the sha256"):
+        archives.verify_archive(forged)
+
+
 @pytest.mark.parametrize("edit", LIES.values(), ids=LIES.keys())
 def test_a_lying_manifest_is_refused(
     edit: Callable[[dict[str, Any]], object], tiny_archive: Path, tmp_path: Path

@@ -126,6 +126,14 @@ def test_tar_and_zstd_and_python_read_it(small_archive: Path, tmp_path: Path) ->
     assert {path: entry[:2] for path, entry in extracted.items() if entry[0] != "link"} == kinds
 
 
+def test_bsdtar_unpacks_what_gnu_tar_unpacks(small_archive: Path, tmp_path: Path) -> None:
+    by_gnu = snapshot(extract(small_archive, tmp_path / "gnu"))
+    (tmp_path / "bsd").mkdir()
+    subprocess.run(["bsdtar", "-xpf", small_archive, "-C", tmp_path / "bsd"], check=True)
+    assert snapshot(tmp_path / "bsd") == by_gnu
+    assert by_gnu
+
+
 def test_a_frame_alone_gives_its_members(small_archive: Path) -> None:
     """Random access: the manifest says in which frame a member begins, and how far in."""
     with open(small_archive, "rb") as file:

@@ -7,7 +7,7 @@ relocated in one pass as well::
     unpack_environment(settings, Path("chat.tar.zst"), name="chat_b", reporter=reporter)
 
 The format is written down in ``docs/internals/archive-format.md``. The layers, from below:
-``tarformat`` (headers), ``frames`` (zstd), ``manifest`` and its ``checks``, ``canonical`` (what a file's
+``tarformat`` (headers), ``frames`` (zstd), ``hashing``, ``manifest`` and its ``checks``, ``canonical`` (what a file's
 stored content is), ``packing``, and ``reading`` under ``unpacking``.
 """
 

@@ -16,7 +16,7 @@ import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ GROUP_SIZE = 1 << 20
 
 MANIFEST_LIMIT = 256 << 20
 """A manifest that claims to be longer is refused before it is decompressed."""
+
+_FRAMES_AHEAD = 6
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = struct.Struct("<II")
@@ -231,24 +233,30 @@ def decompressed(decompressor: zstandard.ZstdDecompressor, packed: bytes, size: 
     return content
 
 
-def read_frames(archive: Path, file: BinaryIO, frames: list[Frame], ahead: int = 3) -> Generator[bytes, None, None]:
-    """The decompressed frames in order, up to ``ahead`` of them made in advance by another thread.
+def read_frames(
+    archive: Path, file: BinaryIO, frames: list[Frame], examine: Callable[[bytes], None]
+) -> Generator[bytes, None, None]:
+    """The decompressed frames in order, a few of them made in advance by another thread.
 
-    A frame that can't be decompressed raises ``ValueError`` when its turn comes.
+    That thread gives each to ``examine`` first. A frame that can't be decompressed raises
+    ``ValueError`` when its turn comes, and so does what ``examine`` raises.
     """
     import zstandard
 
     decompressor = zstandard.ZstdDecompressor()
 
     def content(frame: Frame) -> bytes:
-        return decompressed(decompressor, _read(archive, file, frame.start, frame.compressed), frame.size)
+        packed = _read(archive, file, frame.start, frame.compressed)
+        made = decompressed(decompressor, packed, frame.size)
+        examine(made)
+        return made
 
     with ThreadPoolExecutor(1, thread_name_prefix="decompress") as pool:
         pending: deque[Future[bytes]] = deque()
         try:
             for frame in frames:
                 pending.append(pool.submit(content, frame))
-                if len(pending) > ahead:
+                if len(pending) > _FRAMES_AHEAD:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import importlib.metadata
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from trainenv.archives.canonical import Canonicaliser, read_records
 from trainenv.archives.checks import check_length, check_link
 from trainenv.archives.conda_unpack import program
 from trainenv.archives.frames import FrameWriter
+from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
 from trainenv.archives.hosts import NeedsCollector
 from trainenv.archives.manifest import (
     CONDA_UNPACK,
@@ -75,11 +77,12 @@ def pack(
         reporter.step(f"pack {name}", total=len(found.files), unit="files") as step,
     ):
         writer = FrameWriter(file, level, threads)
+        packer = _Packer(prefix, carried, found, writer, reporter)
         try:
-            packer = _Packer(prefix, carried, found, writer, reporter)
             manifest = packer.run(name, step)
             writer.finish(manifest.to_json())
         finally:
+            packer.close()
             writer.close()
         size = file.tell()
     return Archive(output, manifest, size)
@@ -98,6 +101,8 @@ class _Packer:
         self._writer = writer
         self._needs = NeedsCollector()
         self._files: list[File] = []
+        self._hashing = HashingThread()
+        self._unhashed: list[tuple[int, Future[str]]] = []
 
         def no_room(path: str) -> None:
             reporter.notice(f"{path} keeps {carried}: it has no room for any other prefix as long as the placeholder")
@@ -124,7 +129,7 @@ class _Packer:
             step.advance()
         self._writer.end_package()
         self._add_made(CONDA_UNPACK, 0o755, program())
-        self._add_made(RELOCATION_FILE, 0o644, relocation_json(PLACEHOLDER, self._files))
+        self._add_made(RELOCATION_FILE, 0o644, relocation_json(PLACEHOLDER, self._hashed_files()))
         self._writer.write(tarformat.END)
         return Manifest(
             name=name,
@@ -133,8 +138,19 @@ class _Packer:
             created_by=_created_by(),
             packages=self._found.packages,
             host_needs=self._needs.host_needs(),
-            files=tuple(self._files),
+            files=tuple(self._hashed_files()),
         )
+
+    def close(self) -> None:
+        """Stop the hashing thread."""
+        self._hashing.close()
+
+    def _hashed_files(self) -> list[File]:
+        """What has been added so far, once the hashing thread is done with it."""
+        for position, digest in self._unhashed:
+            self._files[position] = replace(self._files[position], sha256=digest.result())
+        self._unhashed.clear()
+        return self._files
 
     def _add_folder(self, path: str) -> None:
         try:
@@ -191,9 +207,14 @@ class _Packer:
         head = tarformat.header(path, "file", mode, size, mtime)
         total = len(head) + size + tarformat.padding(size)
         frame, offset = self._writer.begin_member(total)
-        self._writer.write(b"".join((head, content, bytes(tarformat.padding(size)))))
+        for part in (head, content, bytes(tarformat.padding(size))):
+            self._writer.write(part)
         self._writer.end_member(total)
-        digest = hashlib.sha256(content).hexdigest()
+        digest = ""
+        if size < HASHED_ASIDE:
+            digest = sha256(content)
+        else:
+            self._unhashed.append((len(self._files), self._hashing.submit(sha256, content)))
         self._files.append(File(path, "file", mode, mtime, frame, offset, size, digest, owner, occurrences=occurrences))
 
     def _add_streamed(self, path: str, descriptor: int, size: int, mode: int, mtime: int, owner: str) -> None:
@@ -206,7 +227,7 @@ class _Packer:
         digest = hashlib.sha256()
         written = 0
         for block in content():
-            digest.update(block)
+            self._hashing.submit(digest.update, block)
             written += len(block)
             if written > size:
                 raise self._changed(path)
@@ -216,9 +237,8 @@ class _Packer:
         self._writer.write(bytes(tarformat.padding(size)))
         self._writer.end_member(total)
         plain = None if occurrences is None else occurrences.to_json()
-        self._files.append(
-            File(path, "file", mode, mtime, frame, offset, size, digest.hexdigest(), owner, occurrences=plain)
-        )
+        self._unhashed.append((len(self._files), self._hashing.submit(digest.hexdigest)))
+        self._files.append(File(path, "file", mode, mtime, frame, offset, size, "", owner, occurrences=plain))
 
     def _inside(self, path: str, target: str) -> str:
         """``target`` as a relative path that stays inside the prefix wherever that lies."""
@@ -260,6 +280,8 @@ def _recorded_prefix(prefix: Path) -> str:
 
 
 def _created_by() -> str:
+    import importlib.metadata
+
     try:
         return f"trainenv {importlib.metadata.version('trainenv')}"
     except importlib.metadata.PackageNotFoundError:

@@ -88,16 +88,26 @@ def _record(key: str, value: bytes) -> bytes:
     return str(length).encode() + body
 
 
+_FIXED_SUM = sum(b"ustar" + b"00" + 4 * _NOBODY) + 8 * ord(" ")
+"""What is the same in all headers adds this to their checksum, whose own field counts as eight blanks."""
+
+
 def _ustar(name: bytes, prefix: str, kind: str, mode: int, size: int, mtime: int, target: bytes) -> bytes:
-    head = b"%s%07o\x00%s%s%011o\x00%011o\x00" % (name.ljust(100, b"\0"), mode, _NOBODY, _NOBODY, size, mtime)
-    tail = b"%s%sustar\x0000%s%s%s%s" % (
-        kind.encode(),
+    numbers = b"%07o" % mode, b"%011o" % size, b"%011o" % mtime
+    own = kind.encode(), prefix.encode()
+    checksum = _FIXED_SUM + sum(b"".join((name, target, *numbers, *own)))
+    return b"%s%s\x00%s%s%s\x00%s\x00%06o\x00 %s%sustar\x0000%s%s%s%s" % (
+        name.ljust(100, b"\0"),
+        numbers[0],
+        _NOBODY,
+        _NOBODY,
+        numbers[1],
+        numbers[2],
+        checksum,
+        own[0],
         target.ljust(100, b"\0"),
         bytes(64),
         _NOBODY,
         _NOBODY,
-        prefix.encode().ljust(167, b"\0"),
+        own[1].ljust(167, b"\0"),
     )
-    # The checksum is the sum of all bytes of the header with its own field taken as eight blanks.
-    checksum = sum(head.replace(b"\0", b"")) + sum(tail.replace(b"\0", b"")) + 256
-    return b"%s%06o\x00 %s" % (head, checksum, tail)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from trainenv.archives.hosts import host_problems
@@ -29,10 +27,6 @@ from trainenv.relocation import (
     with_source_size,
 )
 from trainenv.settings import Settings
-
-_BATCH_FILES = 64
-_BATCH_BYTES = 2 << 20
-_MOST_BATCHES = 3
 
 _UNUSABLE_RECORD = (MismatchError, NoRoomError, ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What ``relocation`` raises when occurrences are not those of the content."""
@@ -56,7 +50,7 @@ def verify_archive(archive: Path, reporter: Reporter | None = None) -> Manifest:
         opened(archive) as (file, manifest, frames),
         (reporter or SilentReporter()).step("verify", total=manifest.unpacked_bytes, unit="B") as step,
     ):
-        reader = MemberReader(archive, file, frames)
+        reader = MemberReader(archive, file, manifest, frames)
         try:
             for member in manifest.files:
                 reader.header(member)
@@ -91,7 +85,7 @@ def unpack_environment(
         occurrences = _fitting(manifest, target_prefix)
         with staged(settings, name) as staging:
             writer = _Writer(archive, staging.path, target_prefix, occurrences)
-            _write_all(manifest, MemberReader(archive, file, frames), writer, reporter)
+            _write_all(manifest, MemberReader(archive, file, manifest, frames), writer, reporter)
     return name, manifest
 
 
@@ -104,7 +98,7 @@ def unpack(archive: Path, target: Path, *, target_prefix: str, reporter: Reporte
     target_prefix = _checked_prefix(target_prefix)
     with opened(archive) as (file, manifest, frames):
         writer = _Writer(archive, target, target_prefix, _fitting(manifest, target_prefix))
-        _write_all(manifest, MemberReader(archive, file, frames), writer, reporter)
+        _write_all(manifest, MemberReader(archive, file, manifest, frames), writer, reporter)
     return manifest
 
 
@@ -132,7 +126,6 @@ def _write_all(manifest: Manifest, reader: MemberReader, writer: _Writer, report
     except OSError as error:
         raise writer.failed(error) from None
     finally:
-        writer.close()
         reader.close()
 
 
@@ -169,10 +162,6 @@ class _Writer:
         self._prefix = prefix
         self._occurrences = occurrences
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._batch: list[tuple[File, bytes | memoryview]] = []
-        self._batch_bytes = 0
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._pending: deque[Future[None]] = deque()
         self._umask = os.umask(0)
         os.umask(self._umask)
 
@@ -191,10 +180,7 @@ class _Writer:
             sizes = self._sizes.get(source_of(member.path) or "")
             if sizes is not None:
                 content = with_source_size(bytes(content), *sizes)
-        self._batch.append((member, content))
-        self._batch_bytes += len(content)
-        if len(self._batch) >= _BATCH_FILES or self._batch_bytes >= _BATCH_BYTES:
-            self._hand_on()
+        self._write(member, (content,))
 
     def streamed(self, member: File, blocks: Iterable[bytes | memoryview]) -> None:
         """Write a big file block by block; if it holds the prefix, by way of a nameless file."""
@@ -215,10 +201,7 @@ class _Writer:
                 raise self._wrong(member) from None
 
     def finish(self, manifest: Manifest) -> None:
-        """Wait for all files, then what must come last: links, the record of the prefix, folders' modes."""
-        self._hand_on()
-        while self._pending:
-            self._pending.popleft().result()
+        """Write what must come last: links, the record of the prefix, folders' modes."""
         for member in manifest.files:
             if member.kind == "link":
                 os.symlink(member.target, f"{self._root}/{member.path}")
@@ -227,21 +210,6 @@ class _Writer:
         for member in reversed(manifest.files):
             if member.kind == "folder":
                 os.chmod(f"{self._root}/{member.path}", member.mode)
-
-    def close(self) -> None:
-        """Stop the writing thread; what is still waiting is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _hand_on(self) -> None:
-        """Let the other thread write what was gathered; the kernel's work runs beside the checking here."""
-        self._pending.append(self._pool.submit(self._write_batch, self._batch))
-        self._batch, self._batch_bytes = [], 0
-        while len(self._pending) > _MOST_BATCHES:
-            self._pending.popleft().result()
-
-    def _write_batch(self, batch: list[tuple[File, bytes | memoryview]]) -> None:
-        for member, content in batch:
-            self._write(member, (content,))
 
     def _relocated(self, member: File, content: bytes) -> bytes:
         try:

@@ -14,6 +14,7 @@ the file on its own account, and makes it reversible::
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -168,9 +169,9 @@ def rewrite(
     if occurrences.kind == "binary":
         check_room(occurrences, new, path, portable=portable)
         rewritten = _rewrite_binary(data, occurrences, old, new, path, portable)
-    else:
-        rewritten = _apply(data, _edits(occurrences, old, new, portable), path)
-    return rewritten, shifted(occurrences, old, new, portable=portable)
+        return rewritten, shifted(occurrences, old, new, portable=portable)
+    edits = _edits(occurrences, old, new, portable)
+    return _apply(data, edits, path), _after(edits, occurrences, new, portable)
 
 
 def shifted(occurrences: Occurrences, old: str, new: str, *, portable: bool = False) -> Occurrences:
@@ -180,26 +181,7 @@ def shifted(occurrences: Occurrences, old: str, new: str, *, portable: bool = Fa
     """
     if occurrences.kind == "binary":
         return occurrences._replace(offsets=_shifted_in_slots(occurrences, old, new))
-    offsets: list[int] = []
-    strings: list[int] = []
-    shift = 0
-    for edit in _edits(occurrences, old, new, portable):
-        if edit.what == "prefix":
-            offsets.append(edit.start + shift)
-        elif edit.what == "string":
-            strings.append(edit.start + shift)
-        shift += len(edit.after) - len(edit.before)
-    script = occurrences.script
-    if script is not None:
-        script = script._replace(
-            self_locating=_becomes_self_locating(script, new, portable),
-            found=None if portable else script.found,
-        )
-    return occurrences._replace(
-        offsets=tuple(offsets),
-        strings=tuple(s._replace(start=strings[i]) for i, s in enumerate(occurrences.strings)),
-        script=script,
-    )
+    return _after(_edits(occurrences, old, new, portable), occurrences, new, portable)
 
 
 def check_room(occurrences: Occurrences, new: str, path: str, *, portable: bool = False) -> None:
@@ -284,6 +266,7 @@ def pyc_string_head(code: int, size: int, ascii_prefix: bool) -> bytes:
     return bytes([ord(family) | flag]) + size.to_bytes(width, "little")
 
 
+@lru_cache(maxsize=64)
 def url_encoded(prefix: str) -> str:
     """``prefix`` as it stands in a ``file://`` URL."""
     return quote(prefix, safe="/!$&'()*+,;=:@~")
@@ -317,21 +300,41 @@ def _edits(occurrences: Occurrences, old: str, new: str, portable: bool) -> list
     return edits
 
 
+def _after(edits: list[_Edit], occurrences: Occurrences, new: str, portable: bool) -> Occurrences:
+    """The occurrences of a text or pyc file after ``edits``, which made it hold ``new``."""
+    offsets: list[int] = []
+    strings: list[int] = []
+    shift = 0
+    for edit in edits:
+        if edit.what == "prefix":
+            offsets.append(edit.start + shift)
+        elif edit.what == "string":
+            strings.append(edit.start + shift)
+        shift += len(edit.after) - len(edit.before)
+    script = occurrences.script
+    if script is not None:
+        script = script._replace(
+            self_locating=_becomes_self_locating(script, new, portable),
+            found=None if portable else script.found,
+        )
+    return occurrences._replace(
+        offsets=tuple(offsets),
+        strings=tuple(s._replace(start=strings[i]) for i, s in enumerate(occurrences.strings)),
+        script=script,
+    )
+
+
 def _prefix_edit(occurrences: Occurrences, index: int, old: str, new: str) -> _Edit:
     before, after = _spelled(occurrences, index, old), _spelled(occurrences, index, new)
     return _Edit(occurrences.offsets[index], before, after, "prefix")
 
 
 def _string_edit(occurrences: Occurrences, string: PycString, members: range, old: str, new: str) -> _Edit:
-    before, after = (
-        pyc_string_head(
-            string.code,
-            string.bare + sum(len(_spelled(occurrences, index, prefix)) for index in members),
-            all(byte < 0x80 for index in members for byte in _spelled(occurrences, index, prefix)),
-        )
-        for prefix in (old, new)
-    )
-    return _Edit(string.start, before, after, "string")
+    def head(prefix: str) -> bytes:
+        spelled = b"".join([_spelled(occurrences, index, prefix) for index in members])
+        return pyc_string_head(string.code, string.bare + len(spelled), spelled.isascii())
+
+    return _Edit(string.start, head(old), head(new), "string")
 
 
 def _header_edits(script: Script, old: str, new: str, portable: bool) -> list[_Edit]:

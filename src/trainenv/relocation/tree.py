@@ -20,10 +20,9 @@ from trainenv.relocation.rewrite import (
     moved_link,
     rewrite,
     room,
-    url_encoded,
     with_source_size,
 )
-from trainenv.relocation.search import checked_prefix, find, holds
+from trainenv.relocation.search import checked_prefix, find, holds, needles
 
 if TYPE_CHECKING:
     from trainenv.progress import Reporter
@@ -63,9 +62,9 @@ def find_in_tree(
     _check(prefix)
     lengths = placeholder_lengths or {}
     found: dict[str, Occurrences] = {}
-    needles = _needles([prefix])
+    wanted = _needles([prefix])
     for path in _watched(_files(root, paths), "search", reporter):
-        with _data(root, path, needles) as data:
+        with _data(root, path, wanted) as data:
             if data is not None:
                 occurrences = find(data, prefix, path, placeholder_length=lengths.get(path))
                 if occurrences is not None:
@@ -124,9 +123,9 @@ def leftovers(root: Path, prefixes: Sequence[str]) -> list[tuple[str, str]]:
     for prefix in prefixes:
         _check(prefix)
     left: list[tuple[str, str]] = []
-    needles = _needles(prefixes)
+    wanted = _needles(prefixes)
     for path in _files(root, None):
-        with _data(root, path, needles) as data:
+        with _data(root, path, wanted) as data:
             if data is not None:
                 left += ((path, prefix) for prefix in prefixes if holds(data, prefix, path))
     for path in _links(root, None):
@@ -184,11 +183,11 @@ def _walk(root: Path) -> Iterator[tuple[str, bool]]:
 
 def _needles(prefixes: Iterable[str]) -> list[bytes]:
     """Bytes without one of which a file need not be looked at closer."""
-    return sorted({spelled.encode() for p in prefixes for spelled in (p, url_encoded(p))})
+    return sorted({needle for prefix in prefixes for needle in needles(prefix)})
 
 
 @contextmanager
-def _data(root: Path, path: str, needles: Sequence[bytes]) -> Iterator[Data | None]:
+def _data(root: Path, path: str, wanted: Sequence[bytes]) -> Iterator[Data | None]:
     """The bytes of a file that may hold a needle; ``None`` if it can't, or is gone."""
     with _explained(path), ExitStack() as stack:
         try:
@@ -198,20 +197,20 @@ def _data(root: Path, path: str, needles: Sequence[bytes]) -> Iterator[Data | No
             return
         if os.fstat(file.fileno()).st_size <= _LARGE:
             data = file.read()
-            is_candidate = data[:2] == b"#!" or any(needle in data for needle in needles)
+            is_candidate = data[:2] == b"#!" or any(needle in data for needle in wanted)
             yield data if is_candidate else None
-        elif _is_in_chunks(file, needles):
+        elif _is_in_chunks(file, wanted):
             yield stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         else:
             yield None
 
 
-def _is_in_chunks(file: FileIO, needles: Sequence[bytes]) -> bool:
-    overlap = max(map(len, needles)) - 1
+def _is_in_chunks(file: FileIO, wanted: Sequence[bytes]) -> bool:
+    overlap = max(map(len, wanted)) - 1
     end = b""
     while chunk := file.read(_CHUNK):
         window = end + chunk
-        if any(needle in window for needle in needles):
+        if any(needle in window for needle in wanted):
             return True
         end = window[-overlap:]
     return False

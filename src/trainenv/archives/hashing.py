@@ -1,0 +1,48 @@
+"""A thread that hashes beside the one that reads and writes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+HASHED_ASIDE = 128 << 10
+"""From this size on a file is hashed in another thread. Few are as long, but most bytes are in those:
+so that takes much off the thread that runs Python code, and rarely disturbs it.
+"""
+
+_MOST_WAITING = 16 << 20
+
+_Result = TypeVar("_Result")
+
+
+class HashingThread:
+    """Does what it is given in order, while at most 16 MiB wait for it."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        self._pending: deque[tuple[int, Future[Any]]] = deque()
+        self._waiting = 0
+
+    def submit(self, work: Callable[..., _Result], *blocks: bytes) -> Future[_Result]:
+        """Have ``work(*blocks)`` done; waits first if too much is waiting already."""
+        size = sum(map(len, blocks))
+        self._waiting += size
+        while self._waiting > _MOST_WAITING and self._pending:
+            done, earlier = self._pending.popleft()
+            earlier.result()
+            self._waiting -= done
+        future = self._pool.submit(work, *blocks)
+        self._pending.append((size, future))
+        return future
+
+    def close(self) -> None:
+        """Stop; what is still waiting is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def sha256(content: bytes | memoryview) -> str:
+    """The sha256 of ``content`` as the manifest writes it."""
+    return hashlib.sha256(content).hexdigest()
