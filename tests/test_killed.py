@@ -13,6 +13,7 @@ import pytest
 
 from tests import support
 from tests.conftest import MakeWorkspace, program, python_here
+from tests.environments.test_generations import contents
 from trainenv import Workspace, locks
 
 POINTS = 20
@@ -110,6 +111,22 @@ def test_install(workspace: Workspace, requirements: Path, wheels: Path) -> None
             subprocess.run(["cp", "-al", kept, prefix], check=True)
 
     _kill_all_over(workspace, ["install", "-n", "chat", "-r", str(added)], check, undo)
+
+
+def test_rollback(workspace: Workspace, requirements: Path, wheels: Path) -> None:
+    prefix = workspace.create("chat", f"python={python_here()}", files=[requirements]).prefix
+    support.make_wheel(wheels, "added", requires=["greeter"])
+    states = [contents(prefix)]
+    workspace.install("chat", requirements=["added"])
+    states.append(contents(prefix))
+
+    def check() -> None:
+        kept = [item.prefix for item in workspace.generations("chat") if not item.is_present]
+        assert len(kept) == 1
+        assert [contents(prefix), contents(kept[0])] in (states, states[::-1]), "each state is whole, byte for byte"
+
+    _kill_all_over(workspace, ["env", "rollback", "chat"], check, lambda: None)
+    _assert_whole(workspace, imports=["greeter"])
 
 
 def test_unpack(make_workspace: MakeWorkspace, requirements: Path, tmp_path: Path) -> None:

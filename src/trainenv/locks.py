@@ -2,24 +2,45 @@
 
 Standard library only: the way of ``trainenv run`` to its command leads through here.
 
-Each environment name has one lock file under ``ENVS_DIR/.trainenv/locks``. What runs in the
-environment holds it shared, what changes it holds it exclusively. A lock belongs to an open file
-description, so the kernel frees it when the last process that inherited it is gone, also after
-``kill -9``.
+Each environment name has two lock files under ``ENVS_DIR/.trainenv/locks``. What runs in the
+environment holds ``NAME.lock`` shared, what changes it holds that and ``NAME.change`` exclusively;
+who changes it by force, under those who use it, holds the latter alone. A lock belongs to an open
+file description, so the kernel frees it when the last process that inherited it is gone, also
+after ``kill -9``.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from trainenv import sharing
 from trainenv.errors import EnvironmentBusyError, InstallError
 from trainenv.settings import Settings
 
 STATE_DIR = ".trainenv"
+
+_LOOK_AGAIN_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class IfBusy:
+    """What to do with an environment that is in use: refuse, ``wait`` for its end, or ``force`` the change.
+
+    ``tell`` hears for whom one waits, and under whom one goes on. Another change is never gone over.
+    """
+
+    wait: bool = False
+    force: bool = False
+    tell: Callable[[str], None] = lambda _: None
+
+
+REFUSE = IfBusy()
 
 
 def _lock_file(envs_dir: Path, name: str) -> Path:
@@ -45,9 +66,9 @@ def shared_at(prefix: Path) -> int | None:
 
 def _hold_shared(path: Path, name: str) -> int | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        sharing.make_folder(path.parent)
         # Read-only is enough for a shared lock, and all that other users of the machine may have.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = sharing.open_file(path, os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -60,52 +81,114 @@ def _hold_shared(path: Path, name: str) -> int | None:
 
 
 @contextmanager
-def exclusive(settings: Settings, name: str) -> Iterator[None]:
+def exclusive(settings: Settings, name: str, if_busy: IfBusy = REFUSE) -> Iterator[None]:
     """Hold the right to make, change or remove environment ``name``.
 
-    Raises ``EnvironmentBusyError``, naming the processes, while another one changes or uses it.
+    While another process changes or uses it, does as ``if_busy`` says; raises ``EnvironmentBusyError``
+    that names the processes, where that is to refuse.
     """
-    path = _lock_file(settings.envs_dir, name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise InstallError(
-            f"environments in {settings.envs_dir} can't be changed",
-            cause=f"{error.filename}: {error.strerror}",
-            hint="envs_dir in trainenv.toml, or TRAINENV_ENVS_DIR, names another folder",
-        ) from None
+    using = _lock_file(settings.envs_dir, name)
+    changing = using.with_suffix(".change")
+    descriptors: list[int] = []
     try:
         try:
+            sharing.make_folder(using.parent)
+            for path in (changing, using):
+                descriptors.append(sharing.open_file(path, os.O_RDWR))
+        except OSError as error:
+            raise InstallError(
+                f"environments in {settings.envs_dir} can't be changed",
+                cause=f"{error.filename}: {error.strerror}",
+                hint="envs_dir in trainenv.toml, or TRAINENV_ENVS_DIR, names another folder",
+            ) from None
+        _obtain(descriptors[0], changing, name, IfBusy(wait=if_busy.wait, tell=if_busy.tell))
+        _obtain(descriptors[1], using, name, if_busy)
+        yield
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _obtain(descriptor: int, path: Path, name: str, if_busy: IfBusy) -> None:
+    told: list[str] = []
+    while True:
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
-            raise _busy(name, path) from None
+            holding = holders_of(path)
+        who = ", ".join(holding) or "another process"
+        if if_busy.force:
+            if_busy.tell(f"changing environment {name!r} under {who}")
+            return
+        if not if_busy.wait:
+            raise _busy(name, path)
+        if holding != told:
+            if_busy.tell(f"waiting for {who}, in environment {name!r}")
+            told = holding
+        time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _busy(name: str, path: Path) -> EnvironmentBusyError:
+    holding = holders_of(path)
+    return EnvironmentBusyError(
+        f"environment {name!r} is busy",
+        cause=f"used or changed by {', '.join(holding)}" if holding else "another process holds it",
+        hint="Wait for it to end, or use --wait where the command has it",
+    )
+
+
+def holders_of(path: Path) -> list[str]:
+    """The live processes that have ``path`` open, as ``"task ID, pid 4711 (python train.py)"``."""
+    from trainenv.holders import holders, in_words
+
+    return in_words(holders(path))
+
+
+@contextmanager
+def part_of_cache(cache_dir: Path) -> Iterator[None]:
+    """Hold the right to take from the package cache and add to it; waits while somebody cleans it.
+
+    Many may at once. A cache that is read-only has nobody who cleans it.
+    """
+    with suppress(OSError):
+        sharing.make_folder(cache_dir)
+    try:
+        descriptor = sharing.open_file(_cache_lock(cache_dir), os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)
 
 
-def _busy(name: str, path: Path) -> EnvironmentBusyError:
-    holders = holders_of(path)
-    cause = "used or changed by " + ", ".join(holders) if holders else "another process holds it"
-    return EnvironmentBusyError(f"environment {name!r} is busy", cause=cause, hint="Wait for it to end, then try again")
-
-
-def holders_of(path: Path) -> list[str]:
-    """The live processes that have ``path`` open, as ``"pid 4711 (python)"``."""
-    found = []
+@contextmanager
+def whole_cache(cache_dir: Path) -> Iterator[None]:
+    """Hold the right to remove from the package cache. Raises ``EnvironmentBusyError`` while it is in use."""
+    path = _cache_lock(cache_dir)
+    sharing.make_folder(cache_dir)
+    descriptor = sharing.open_file(path, os.O_RDWR)
     try:
-        wanted = os.stat(path)
-    except OSError:
-        return []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        with suppress(OSError):
-            for descriptor in os.scandir(f"/proc/{entry}/fd"):
-                status = descriptor.stat()
-                if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    command = Path(f"/proc/{entry}/comm").read_text().strip()
-                    found.append(f"pid {entry} ({command})")
-                    break
-    return found
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise cache_busy(path) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def cache_busy(lock: Path) -> EnvironmentBusyError:
+    """The error for a package cache that others use by ``lock``."""
+    return EnvironmentBusyError(
+        f"the package cache in {lock.parent} is in use",
+        cause=f"an environment is being made by {', '.join(holders_of(lock)) or 'another process'}",
+        hint="Wait for it to end, then try again",
+    )
+
+
+def _cache_lock(cache_dir: Path) -> Path:
+    return cache_dir / ".lock"

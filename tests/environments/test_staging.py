@@ -70,7 +70,7 @@ def test_a_change_is_swapped_in(workspace: Workspace) -> None:
 def test_where_the_file_system_can_not_exchange_two_renames_do(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainenv.environments.staging._RENAME_EXCHANGE", 1 << 20)
+    monkeypatch.setattr("trainenv.environments.generations._RENAME_EXCHANGE", 1 << 20)
     with staged(workspace.settings, "chat") as staging:
         _fill(staging.path)
     with staged(workspace.settings, "chat", replaces=True) as staging:
@@ -158,7 +158,7 @@ def test_nothing_is_changed_under_a_running_command(workspace: Workspace) -> Non
         lock = workspace.settings.envs_dir / ".trainenv" / "locks" / "chat.lock"
         while not any("sleep" in holder for holder in locks.holders_of(lock)):
             assert user.poll() is None
-        with pytest.raises(EnvironmentBusyError, match=rf"pid {user.pid} \(sleep\)"):
+        with pytest.raises(EnvironmentBusyError, match=rf"pid {user.pid} \(sleep 60\)"):
             workspace.remove("chat")
     finally:
         user.kill()

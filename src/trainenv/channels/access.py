@@ -80,6 +80,7 @@ class Access:
 
     def client(self) -> Client:
         """py-rattler's http client; addresses stay public, what is secret is added to each request."""
+        from rattler.exceptions import AuthenticationStorageError
         from rattler.networking import (
             AddHeadersMiddleware,
             AuthenticationMiddleware,
@@ -95,9 +96,14 @@ class Access:
         if self.credentials.tokens:
             middlewares.append(MirrorMiddleware({key: [value] for key, value in self.credentials.tokens.items()}))
         middlewares.append(AddHeadersMiddleware(self._headers))
-        middlewares += [AuthenticationMiddleware(), OciMiddleware(), GCSMiddleware(), S3Middleware()]
+        middlewares.append(GCSMiddleware())
+        stored = (AuthenticationMiddleware, OciMiddleware, S3Middleware)
         with self._environment():
-            return Client(middlewares, user_agent="trainenv")
+            try:
+                return Client([*middlewares, *(middleware() for middleware in stored)], user_agent="trainenv")
+            except AuthenticationStorageError:
+                # These read py-rattler's own store of passwords in the home folder, and there may be none.
+                return Client(middlewares, user_agent="trainenv")
 
     def source_config(self, *, sharded: bool) -> SourceConfig:
         """How py-rattler gets repodata; offline only from its cache."""

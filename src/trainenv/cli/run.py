@@ -103,5 +103,6 @@ def _find(options: dict[str, str]) -> tuple[Path, str]:
     if not (prefix / "conda-meta").is_dir():
         from trainenv.environments.environment import get
 
-        get(workspace, name)
+        prefix = get(workspace, name).prefix
+        locks.shared_at(prefix)
     return prefix, name

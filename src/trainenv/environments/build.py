@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,20 +11,17 @@ from typing import Any
 from trainenv import locks
 from trainenv.channels import conda, condarc
 from trainenv.credentials import without_credentials
-from trainenv.environments import from_lock, registry, relocated, removal, solution, wheels
+from trainenv.environments import from_lock, notes, registry, relocated, removal, solution, wheels
 from trainenv.environments.lock import write_lock
 from trainenv.environments.locked import same_version
 from trainenv.environments.ownership import changed, losing, settle_ownership, snapshot
 from trainenv.environments.preview import Plan, plan
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
-    CondaRecord,
     canonical_name,
-    conda_records,
     distributions,
     pypi_distributions,
     read_note,
-    replace_file,
     write_note,
 )
 from trainenv.environments.requests import blame
@@ -139,11 +133,10 @@ def _ask(confirm: Callable[[Plan], bool], planned: Plan) -> None:
 
 def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Reporter, manner: Manner) -> None:
     """Bring the staging prefix to what the solution says."""
-    prefix, specification, access = staging.path, found.specification, found.sources.access
-    keep_open = (staging.lock_descriptor,)
+    prefix = staging.path
     original = snapshot(prefix)
     note = read_note(prefix, ENVIRONMENT_NOTE)
-    former = [_history_entry(record) for record in conda_records(prefix)]
+    former = notes.history_entries(prefix)
     replaced: dict[str, Any] = {
         key: entry for key, entry in note.get("replaced", {}).items() if canonical_name(key) not in found.uninstall
     }
@@ -157,42 +150,13 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
             specs=found.specs,
             cache_dir=settings.cache_dir,
             reporter=reporter,
-            access=access,
+            access=found.sources.access,
         )
-        if specification.locked:
-            from_lock.complete_records(prefix, specification.locked)
-        _publish_records(prefix)
+        if found.specification.locked:
+            from_lock.complete_records(prefix, found.specification.locked)
+        notes.publish_records(prefix)
     before = original if found.records is None else snapshot(prefix)
-    if found.uninstall:
-        with reporter.step("remove PyPI packages"):
-            wheels.uninstall(prefix, found.uninstall, cache_dir=settings.cache_dir, keep_open=keep_open)
-    package_sources = [str(line) for line in note.get("package_sources", [])]
-    if found.resolves_pypi:
-        installed = {each.key: each.version for each in distributions(prefix)}
-        with reporter.step("resolve PyPI requirements"):
-            wheels.resolve(
-                prefix,
-                specification,
-                pypi_distributions(prefix),
-                preferred={key: version for key, version in installed.items() if key not in found.upgrade},
-                python=wheels.interpreter(prefix),
-                sources=package_sources,
-                cache_dir=settings.cache_dir,
-                keep_open=keep_open,
-                access=access,
-            )
-    locked = specification.locked
-    if found.resolves_pypi or (locked is not None and from_lock.write_pylock(prefix, locked)):
-        if manner.freeze_conda:
-            _refuse_names_of_conda(prefix)
-        wheels.install(
-            prefix,
-            folder=specification.folder,
-            cache_dir=settings.cache_dir,
-            keep_open=keep_open,
-            reporter=reporter,
-            access=access,
-        )
+    _fill_pypi(settings, staging, found, note, reporter, manner)
     after = snapshot(prefix)
     if manner.freeze_conda and (names := losing(prefix, before, after)):
         raise _frozen(f"files of conda's {', '.join(names)}")
@@ -201,8 +165,8 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
     relocated.write_carried_prefix(prefix, staging.target_prefix)
     if has_to_fit:
         _require_met(set(wheels.unmet(prefix, cache_dir=settings.cache_dir)) - set(unmet))
-    _write_variables(prefix, specification)
-    requested = {*note.get("requested", []), *requested_names(specification)}
+    notes.write_variables(prefix, found.specification.variables)
+    requested = {*note.get("requested", []), *requested_names(found.specification)}
     write_note(
         prefix,
         ENVIRONMENT_NOTE,
@@ -213,13 +177,59 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
             "channels": [without_credentials(channel) for channel in found.sources.names],
             "host_fallback": without_credentials(found.sources.fallback) or None,
             "replaced": replaced,
-            "projects": _projects(prefix),
-            "package_sources": list(dict.fromkeys([*package_sources, *named_sources(specification)])),
+            "projects": notes.projects(prefix),
+            "package_sources": list(dict.fromkeys([*_package_sources(note), *named_sources(found.specification)])),
             "size": sum(state.size for state in after.values()),
         },
     )
-    _write_history(prefix, former, found.specs)
+    notes.write_history(prefix, former, found.specs)
     write_lock(prefix, found.sources.channels)
+
+
+def _fill_pypi(
+    settings: Settings,
+    staging: Staging,
+    found: Solution,
+    note: Mapping[str, Any],
+    reporter: Reporter,
+    manner: Manner,
+) -> None:
+    prefix, specification, access = staging.path, found.specification, found.sources.access
+    keep_open = (staging.lock_descriptor,)
+    if found.uninstall:
+        with reporter.step("remove PyPI packages"):
+            wheels.uninstall(prefix, found.uninstall, cache_dir=settings.cache_dir, keep_open=keep_open)
+    if found.resolves_pypi:
+        installed = {each.key: each.version for each in distributions(prefix)}
+        with reporter.step("resolve PyPI requirements"):
+            wheels.resolve(
+                prefix,
+                specification,
+                pypi_distributions(prefix),
+                preferred={key: version for key, version in installed.items() if key not in found.upgrade},
+                python=wheels.interpreter(prefix),
+                sources=_package_sources(note),
+                cache_dir=settings.cache_dir,
+                keep_open=keep_open,
+                access=access,
+            )
+    elif specification.locked is None or not from_lock.write_pylock(prefix, specification.locked):
+        return
+    if manner.freeze_conda:
+        _refuse_names_of_conda(prefix)
+    wheels.install(
+        prefix,
+        folder=specification.folder,
+        cache_dir=settings.cache_dir,
+        keep_open=keep_open,
+        reporter=reporter,
+        access=access,
+    )
+
+
+def _package_sources(note: Mapping[str, Any]) -> list[str]:
+    """Where earlier requirements said that packages are, as lines in pip's format."""
+    return [str(line) for line in note.get("package_sources", [])]
 
 
 def _refuse_names_of_conda(prefix: Path) -> None:
@@ -251,78 +261,3 @@ def _require_met(broken: Iterable[str]) -> None:
             cause="; ".join(broken),
             hint="Change or remove these as well; nothing was changed",
         )
-
-
-def _projects(prefix: Path) -> list[dict[str, Any]]:
-    """The PyPI packages that came from a folder or a checkout, not as a file: an archive can't fetch them."""
-    found = []
-    for each in pypi_distributions(prefix):
-        origin = each.direct_url or {}
-        vcs: Mapping[str, Any] | None = origin.get("vcs_info")
-        folder: Mapping[str, Any] | None = origin.get("dir_info")
-        if vcs is not None or folder is not None:
-            found.append(
-                {
-                    "name": each.key,
-                    "version": each.version,
-                    "url": without_credentials(str(origin.get("url", ""))),
-                    "editable": bool((folder or {}).get("editable")),
-                    "commit": (vcs or {}).get("commit_id"),
-                }
-            )
-    return found
-
-
-def _publish_records(prefix: Path) -> None:
-    """Records as other users may have them: py-rattler makes them private, with passwords in their URLs."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for record in conda_records(prefix):
-        text = record.path.read_text(encoding="utf-8")
-        if (public := without_credentials(text)) != text:
-            replace_file(record.path, public.encode())
-        record.path.chmod(0o666 & ~umask)
-
-
-def _write_variables(prefix: Path, specification: Specification) -> None:
-    """``variables`` of environment.yml, where conda keeps them: ``conda-meta/state``."""
-    if not specification.variables:
-        return
-    import json
-
-    state = prefix / "conda-meta" / "state"
-    content: dict[str, Any] = json.loads(state.read_bytes()) if state.is_file() else {"version": 1}
-    former: dict[str, str] = content.get("env_vars", {})
-    content["env_vars"] = former | specification.variables
-    replace_file(state, json.dumps(content).encode())
-
-
-def _history_entry(record: CondaRecord) -> str:
-    package = record.package
-    return (
-        f"{package.channel}/{record.content.get('subdir', 'noarch')}::{package.name}-{package.version}-{package.build}"
-    )
-
-
-def _write_history(prefix: Path, former: Sequence[str], specs: Sequence[str]) -> None:
-    """One revision in ``conda-meta/history``, in conda's own form; conda reads requests from it."""
-    now = datetime.datetime.now(tz=datetime.timezone.utc)
-    command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
-    lines = [
-        f"==> {now:%Y-%m-%d %H:%M:%S} <==",
-        f"# cmd: {without_credentials(' '.join(command.split()))}",
-    ]
-    present = [_history_entry(record) for record in conda_records(prefix)]
-    lines += [f"-{entry}" for entry in former if entry not in present]
-    lines += [f"+{entry}" for entry in present if entry not in former]
-    gone = {_name_in(entry) for entry in former} - {_name_in(entry) for entry in present}
-    if gone:
-        lines.append(f"# remove specs: {sorted(gone)!r}")
-    if specs:
-        lines.append(f"# update specs: {list(specs)!r}")
-    with (prefix / "conda-meta" / "history").open("a", encoding="utf-8", errors="backslashreplace") as stream:
-        stream.write("\n".join(lines) + "\n")
-
-
-def _name_in(entry: str) -> str:
-    return entry.partition("::")[2].rsplit("-", 2)[0]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from trainenv import relocation
 from trainenv.environments import relocated, wheels
-from trainenv.environments.records import CondaRecord, conda_records, distributions, replace_file
+from trainenv.environments.records import CondaRecord, canonical_name, conda_records, distributions, replace_file
 
 _STAGING_PREFIX = re.compile(rb"/[^\0\s\"':;,=]*/\.trainenv/staging/[A-Za-z0-9_.+-]+-[0-9a-f]{8}/prefix")
 
@@ -60,24 +60,31 @@ def changed(before: Snapshot, after: Snapshot) -> set[str]:
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
 
-def settle_ownership(prefix: Path, target_prefix: str, before: Snapshot, after: Snapshot) -> dict[str, str]:
+def losing(prefix: Path, before: Snapshot, after: Snapshot) -> list[str]:
+    """The conda packages of ``prefix`` that lost files or had them replaced between two snapshots."""
+    lost = {path for path, state in before.items() if after.get(path) != state}
+    return [record.name for record in conda_records(prefix) if not lost.isdisjoint(record.files)] if lost else []
+
+
+def settle_ownership(prefix: Path, target_prefix: str, before: Snapshot, after: Snapshot) -> dict[str, dict[str, str]]:
     """Make records and files agree after uv changed ``before`` into ``after``.
 
     Files that uv wrote with the staging prefix get ``target_prefix``. RECORD then says no hash for
     them, since it changes with every move; ``relocated`` keeps it. Conda records give up what was
-    replaced; a record that owns nothing any more is dropped. Returns the dropped packages, version
-    by name.
+    replaced. A record that owns nothing any more, or whose Python package is another one's now, is
+    dropped. Returns the dropped packages by name, each with its ``version`` and ``channel``.
     """
     written = [path for path, state in after.items() if before.get(path) != state]
     moved = relocation.relocate_tree(prefix, str(prefix), target_prefix, paths=written)
     for stale in _other_staging_prefixes(prefix, written):
         moved |= relocation.relocate_tree(prefix, stale, target_prefix, paths=written)
-    unhashed = _blank_hashes(prefix, moved.keys())
+    unhashed = blank_hashes(prefix, moved.keys())
     if unhashed:
         found = relocation.find_in_tree(prefix, target_prefix, paths=unhashed)
         relocated.remember(prefix, found, target_prefix)
     lost = {path for path, state in before.items() if after.get(path) != state}
-    return _disown(conda_records(prefix), lost) if lost else {}
+    there = {distribution.key for distribution in distributions(prefix)}
+    return _disown(conda_records(prefix), lost, there) if lost else {}
 
 
 def _other_staging_prefixes(prefix: Path, written: Iterable[str]) -> set[str]:
@@ -98,7 +105,7 @@ def _other_staging_prefixes(prefix: Path, written: Iterable[str]) -> set[str]:
     return found - {str(prefix)}
 
 
-def _blank_hashes(prefix: Path, paths: Collection[str]) -> list[str]:
+def blank_hashes(prefix: Path, paths: Collection[str]) -> list[str]:
     """Take the hashes of ``paths`` out of every RECORD; returns those that stand in one."""
     blanked: list[str] = []
     for distribution in distributions(prefix) if paths else ():
@@ -117,15 +124,16 @@ def _blank_hashes(prefix: Path, paths: Collection[str]) -> list[str]:
     return blanked
 
 
-def _disown(records: Iterable[CondaRecord], lost: set[str]) -> dict[str, str]:
-    dropped: dict[str, str] = {}
+def _disown(records: Iterable[CondaRecord], lost: set[str], distributions: set[str]) -> dict[str, dict[str, str]]:
+    dropped: dict[str, dict[str, str]] = {}
     for record in records:
         if lost.isdisjoint(record.files):
             continue
         kept = [path for path in record.files if path not in lost]
-        if not kept:
+        lost_its_name = any(path.endswith(".dist-info/METADATA") for path in lost.intersection(record.files))
+        if not kept or (lost_its_name and canonical_name(record.name) in distributions):
             record.path.unlink()
-            dropped[record.name] = record.package.version
+            dropped[record.name] = {"version": record.package.version, "channel": record.channel}
             continue
         content: dict[str, object] = {**record.content, "files": kept}
         paths_data: Mapping[str, object] | None = record.content.get("paths_data")

@@ -3,29 +3,32 @@
 A staging folder ``envs_dir/.trainenv/staging/NAME-XXXX`` holds the prefix being made (``prefix``)
 and a lock file that its maker, and whatever program the maker starts, keep locked. Who finds a
 staging folder without a holder finds the remains of a killed process and removes them.
+
+What a change has replaced is kept as ``envs_dir/.trainenv/generations/NAME/XXXX/prefix``, see
+``generations``: the staging folder becomes that by one rename.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainenv import locks
+from trainenv.environments import generations
 from trainenv.environments.relocated import carried_prefix
+from trainenv.environments.shared_files import share
 from trainenv.errors import EnvironmentExistsError, EnvironmentNotFoundError, InstallError, UsageError
 from trainenv.settings import Settings
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+from trainenv.sharing import make_folder, open_file, shared_umask
 
 
 @dataclass(frozen=True)
@@ -43,31 +46,42 @@ class Staging:
 
 
 @contextmanager
-def staged(settings: Settings, name: str, *, replaces: bool = False) -> Iterator[Staging]:
+def staged(
+    settings: Settings, name: str, *, replaces: bool = False, if_busy: locks.IfBusy = locks.REFUSE
+) -> Iterator[Staging]:
     """Make, or with ``replaces`` change, environment ``name``: whole or not at all.
 
     Leaving the block swaps the staging prefix in with one rename; an exception removes it and
     leaves everything as it was. With ``replaces`` the staging prefix begins as a hard-link clone of
-    the environment. Raises ``EnvironmentExistsError`` or ``EnvironmentNotFoundError`` when ``name``
-    is there or not there, and ``EnvironmentBusyError`` when another process has it.
+    the environment, and what it replaces is kept as a generation, as the settings say. Raises
+    ``EnvironmentExistsError`` or ``EnvironmentNotFoundError`` when ``name`` is there or not there, and
+    ``EnvironmentBusyError`` when another process has it and ``if_busy`` does not say otherwise.
     """
     target = settings.prefix_of(name)
     _check_characters(str(target))
     _check_characters(settings.target_prefix_of(name))
-    with locks.exclusive(settings, name):
+    with (
+        locks.exclusive(settings, name, if_busy),
+        locks.part_of_cache(settings.cache_dir),
+        shared_umask(settings.envs_dir),
+    ):
         sweep(settings)
         require(settings, name, exists=replaces)
+        begun = time.time()
         folder, descriptor = _new_folder(settings, name)
         try:
             prefix = folder / "prefix"
             if replaces:
                 clone(target, prefix)
             else:
+                generations.drop_all(settings, name, folder)
                 prefix.mkdir()
             carried = carried_prefix(prefix) if replaces else None
             yield Staging(prefix, carried or settings.target_prefix_of(name), descriptor)
+            share(settings, folder, begun)
             if replaces:
-                _exchange(prefix, target, folder / "replaced")
+                generations.swap_in(settings, name, folder)
+                _prune(settings, name)
             else:
                 os.rename(prefix, target)
         except OSError as error:
@@ -81,15 +95,45 @@ def staged(settings: Settings, name: str, *, replaces: bool = False) -> Iterator
         finally:
             remove_tree(folder)
             os.close(descriptor)
+    if settings.max_cache_size is not None:
+        from trainenv.environments import cleaning
+
+        cleaning.keep_within(settings, settings.max_cache_size)
 
 
 def discard(settings: Settings, name: str) -> None:
-    """Take environment ``name``, locked by the caller, out of sight with one rename and remove it."""
+    """Take environment ``name``, locked by the caller, out of sight with one rename and remove it.
+
+    Its generations go first.
+    """
     folder, descriptor = _new_folder(settings, name)
     try:
+        generations.drop_all(settings, name, folder)
         os.rename(settings.prefix_of(name), folder / "prefix")
     finally:
         remove_tree(folder)
+        os.close(descriptor)
+
+
+def discard_generations(settings: Settings, name: str) -> None:
+    """Remove all former states of environment ``name``, locked by the caller."""
+    folder, descriptor = _new_folder(settings, name)
+    try:
+        generations.drop_all(settings, name, folder)
+    finally:
+        remove_tree(folder)
+        os.close(descriptor)
+
+
+def swap_with_generation(settings: Settings, name: str, kept: Path) -> None:
+    """Exchange environment ``name``, locked by the caller, with the generation in folder ``kept``."""
+    descriptor = _claim(kept)
+    if descriptor is None:
+        raise InstallError(f"the generation of {name!r} in {kept} can't be changed", hint="See who owns it")
+    try:
+        generations.exchange(kept / "prefix", settings.prefix_of(name), kept / "replaced")
+        (kept / "lock").unlink(missing_ok=True)
+    finally:
         os.close(descriptor)
 
 
@@ -121,8 +165,15 @@ def sweep(settings: Settings) -> None:
     with _guard(settings):
         for folder in staging.iterdir():
             if folder.is_dir() and (descriptor := _claim(folder)) is not None:
-                _restore(settings, folder)
+                with suppress(OSError):
+                    name = (folder / "target").read_text()
+                    generations.restore(settings.envs_dir / name, folder)
+                    generations.keep(settings, name, folder)
                 claimed.append((folder, descriptor))
+        for aside in (settings.envs_dir / locks.STATE_DIR / "generations").glob("*/*/replaced"):
+            if (descriptor := _claim(aside.parent)) is not None:
+                generations.restore(settings.envs_dir / aside.parent.parent.name, aside.parent)
+                os.close(descriptor)
     for folder, descriptor in claimed:
         remove_tree(folder)
         os.close(descriptor)
@@ -172,7 +223,10 @@ def remove_tree(folder: Path) -> None:
 
     def unlock(function: object, path: str, _: object) -> None:
         with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
+            if not os.path.lexists(path):
+                return
+            if path != str(folder):
+                os.chmod(os.path.dirname(path), 0o700)
             if os.path.isdir(path) and not os.path.islink(path):
                 os.chmod(path, 0o700)
                 shutil.rmtree(path, ignore_errors=True)
@@ -189,7 +243,7 @@ def _staging_dir(settings: Settings) -> Path:
 @contextmanager
 def _guard(settings: Settings) -> Iterator[None]:
     """Between making a staging folder and locking it, nobody may sweep."""
-    descriptor = os.open(_staging_dir(settings) / ".guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = open_file(_staging_dir(settings) / ".guard", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -199,12 +253,12 @@ def _guard(settings: Settings) -> Iterator[None]:
 
 def _new_folder(settings: Settings, name: str) -> tuple[Path, int]:
     staging = _staging_dir(settings)
-    staging.mkdir(parents=True, exist_ok=True)
+    make_folder(staging)
     with _guard(settings):
         folder = staging / f"{name}-{secrets.token_hex(4)}"
-        folder.mkdir()
+        make_folder(folder)
         (folder / "target").write_text(name)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_file(folder / "lock", os.O_RDWR)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     return folder, descriptor
 
@@ -215,7 +269,7 @@ def _claim(folder: Path) -> int | None:
     None as well for a folder that its maker is just removing, and for another user's.
     """
     try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_file(folder / "lock", os.O_RDWR)
     except OSError:
         return None
     try:
@@ -226,22 +280,15 @@ def _claim(folder: Path) -> int | None:
     return descriptor
 
 
-def _exchange(new: Path, target: Path, aside: Path) -> None:
-    """Swap ``new`` and ``target``: at once where the file system can, else by way of ``aside``."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    renameat2 = getattr(libc, "renameat2", None)
-    if renameat2 is not None:
-        swapped = renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE)
-        if swapped == 0:
-            return
-    os.rename(target, aside)
-    os.rename(new, target)
-
-
-def _restore(settings: Settings, folder: Path) -> None:
-    """Put back an environment whose two-step swap was cut off between its steps."""
-    aside = folder / "replaced"
-    with suppress(OSError):
-        target = settings.envs_dir / (folder / "target").read_text()
-        if aside.is_dir() and not target.exists():
-            os.rename(aside, target)
+def _prune(settings: Settings, name: str) -> None:
+    """Remove the generations beyond those that the settings allow, the ones put there first."""
+    surplus = generations.folders(settings, name)[settings.generations :]
+    if not surplus:
+        return
+    folder, descriptor = _new_folder(settings, name)
+    try:
+        for kept in surplus:
+            os.rename(kept, folder / kept.name)
+    finally:
+        remove_tree(folder)
+        os.close(descriptor)

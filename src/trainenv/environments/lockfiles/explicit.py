@@ -46,13 +46,13 @@ def _package(file: Path, number: int, line: str) -> LockedConda:
         raise SpecificationError(
             f"{file} line {number} has no valid hash", cause=f"{digest!r} is neither md5 nor sha256"
         )
-    if "://" not in url:
-        url = (file.absolute().parent / Path(url).expanduser()).resolve().as_uri()
     try:
+        if "://" not in url:
+            url = (file.absolute().parent / Path(url).expanduser()).resolve().as_uri()
         found = match.groupdict() if match else {}
         hashes = {kind: value.lower() for kind, value in found.items() if value}
         return LockedConda.from_url(url, hashes.get("sha256"), hashes.get("md5"))
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise SpecificationError(f"{file} line {number} is not understood", cause=str(error)) from None
 
 
