@@ -181,7 +181,7 @@ def test_no_task_starts_while_its_environment_changes(bench: Bench) -> None:
 def test_no_environment_changes_under_a_task(bench: Bench) -> None:
     task = bench.start("import time; print('up'); time.sleep(60)")
     with (
-        pytest.raises(EnvironmentBusyError, match=f"pid {bench.supervisor(task)}"),
+        pytest.raises(EnvironmentBusyError, match=f"task {task.id}"),
         locks.exclusive(bench.settings, bench.environment),
     ):
         pass

@@ -6,6 +6,9 @@ import sys
 
 import click
 
+from trainenv.cli.completion import ENVIRONMENT
+from trainenv.cli.export import diff, export
+from trainenv.cli.kernel import kernel
 from trainenv.cli.output import (
     chosen,
     environment_options,
@@ -16,6 +19,12 @@ from trainenv.cli.output import (
     workspace,
     yes_option,
 )
+from trainenv.cli.rollback import rollback, show_generations
+from trainenv.cli.upkeep import clone, rename, repair
+from trainenv.cli.vars import env_vars
+from trainenv.environments.records import Package
+
+_MOST_NOTES = 3
 
 
 @click.command("list")
@@ -37,15 +46,30 @@ def list_packages(ctx: click.Context, name: str | None, prefix: str | None, as_j
     print(f"# packages in {environment.prefix}")
     if environment.host_fallback:
         print(f"# from the host channel, because {environment.host_fallback}")
+    remarks = [_remark(item) for item in packages]
     print_table(
-        ["Name", "Version", "Build", "Channel"],
-        [(item.name, item.version, item.build, item.channel) for item in packages],
+        ["Name", "Version", "Build", "Channel", *(["Remarks"] if any(remarks) else [])],
+        [
+            (item.name, item.version, item.build, item.channel, *([remark] if any(remarks) else []))
+            for item, remark in zip(packages, remarks, strict=True)
+        ],
+    )
+
+
+def _remark(package: Package) -> str:
+    """What is worth knowing of where a PyPI package came from."""
+    return ", ".join(
+        [
+            *([f"editable: {package.editable}"] if package.editable else []),
+            *([package.url] if package.url else []),
+            *([f"replaces {package.replaces}"] if package.replaces else []),
+        ]
     )
 
 
 @click.group()
 def env() -> None:
-    """List, show, verify and remove environments.
+    """List, show, verify, export, compare and remove environments.
 
     \b
     Example:
@@ -53,37 +77,61 @@ def env() -> None:
     """
 
 
+env.add_command(export)
+env.add_command(diff)
+env.add_command(repair)
+env.add_command(clone)
+env.add_command(rename)
+env.add_command(rollback)
+env.add_command(show_generations)
+
+
 @env.command("list")
+@click.option("--sizes", is_flag=True, help="Measure the files, and what of them no cache or other environment shares.")
 @json_option
 @click.pass_context
-def list_environments(ctx: click.Context, as_json: bool) -> None:
-    """List the environments of the workspace.
+def list_environments(ctx: click.Context, sizes: bool, as_json: bool) -> None:
+    """List the environments of the workspace, and after them conda's own, which can be used by name as well.
 
     \b
     Example:
       trainenv env list --json
     """
     place = workspace(ctx, as_json=as_json)
-    shown = [environment.to_json() for environment in place.environments()]
+    environments = place.environments(foreign=True)
+    shown = [environment.to_json() for environment in environments]
+    if sizes:
+        for item, environment in zip(shown, environments, strict=True):
+            measured = environment.sizes
+            item |= {"size": measured.apparent, "own_size": measured.own}
     if as_json:
         print_json(shown)
         return
     if not shown:
         print(f"No environments in {place.settings.envs_dir}. Make one: trainenv create -n my_training_env python")
         return
+    own = ["Own size"] if sizes else []
     print_table(
-        ["Name", "Python", "Packages", "Size", "Status", "Prefix"],
+        ["Name", "Python", "Packages", "Size", *own, "Status", "Prefix"],
         [
-            (item["name"], item["python"], item["packages"], human_size(item["size"]), item["status"], item["prefix"])
+            (
+                item["name"],
+                item["python"],
+                item["packages"],
+                human_size(item["size"]),
+                *([human_size(item["own_size"])] if sizes else []),
+                f"{item['status']}, not of this workspace" if item["foreign"] else item["status"],
+                item["prefix"],
+            )
             for item in shown
         ],
-        right=["Packages", "Size"],
+        right=["Packages", "Size", *own],
     )
 
 
 @env.command()
 @environment_options
-@click.argument("environment_name", metavar="[NAME]", required=False)
+@click.argument("environment_name", metavar="[NAME]", required=False, type=ENVIRONMENT)
 @json_option
 @click.pass_context
 def show(ctx: click.Context, name: str | None, prefix: str | None, environment_name: str | None, as_json: bool) -> None:
@@ -93,13 +141,18 @@ def show(ctx: click.Context, name: str | None, prefix: str | None, environment_n
     Example:
       trainenv env show my_training_env
     """
-    environment = chosen(workspace(ctx, as_json=as_json), name, prefix, environment_name)
+    place = workspace(ctx, as_json=as_json)
+    environment = chosen(place, name, prefix, environment_name)
     shown = environment.to_json()
+    if environment.prefix.parent == place.settings.envs_dir:
+        shown["generations"] = [item.number for item in place.generations(environment.name)]
     if as_json:
         print_json(shown)
         return
     shown["size"] = human_size(shown["size"])
     shown["channels"] = ", ".join(shown["channels"])
+    if "generations" in shown:
+        shown["generations"] = ", ".join(map(str, shown["generations"]))
     if not shown["host_fallback"]:
         del shown["host_fallback"]
     print_table(["Environment", shown.pop("name")], shown.items())
@@ -107,9 +160,9 @@ def show(ctx: click.Context, name: str | None, prefix: str | None, environment_n
 
 @env.command()
 @environment_options
-@click.argument("environment_name", metavar="[NAME]", required=False)
+@click.argument("environment_name", metavar="[NAME]", required=False, type=ENVIRONMENT)
 @click.option("--old-prefix", "old_prefixes", multiple=True, metavar="PATH", help="A prefix that no file may hold.")
-@click.option("--no-imports", is_flag=True, help="Don't import the packages that the requirements named.")
+@click.option("--imports/--no-imports", default=False, help="Also import the packages that the requirements named.")
 @json_option
 @click.pass_context
 def verify(
@@ -118,10 +171,10 @@ def verify(
     prefix: str | None,
     environment_name: str | None,
     old_prefixes: tuple[str, ...],
-    no_imports: bool,
+    imports: bool,
     as_json: bool,
 ) -> int:
-    """Check an environment: every recorded file and its hash, leftover prefixes, the interpreter.
+    """Check an environment: every recorded file and its hash, leftover prefixes, libraries, the interpreter.
 
     Exits with 1 when something does not hold.
 
@@ -131,7 +184,7 @@ def verify(
     """
     place = workspace(ctx, as_json=as_json)
     environment = chosen(place, name, prefix, environment_name)
-    found = place.verify(environment, old_prefixes=old_prefixes, imports=not no_imports)
+    found = place.verify(environment, old_prefixes=old_prefixes, imports=imports)
     if as_json:
         print_json(found.to_json())
     elif found.ok:
@@ -140,16 +193,28 @@ def verify(
     else:
         for problem in found.problems:
             print(f"trainenv: {environment.name}: {problem}", file=sys.stderr)
+        print(f"`trainenv env repair {environment.name}` mends what it can", file=sys.stderr)
+    if not as_json:
+        for note in found.notes[:_MOST_NOTES]:
+            print(f"note: {note}")
+        if len(found.notes) > _MOST_NOTES:
+            print(f"note: --json shows {len(found.notes) - _MOST_NOTES} more")
+        if found.unknown:
+            print(f"note: {len(found.unknown)} files belong to no package, such as {found.unknown[0]}")
     return 0 if found.ok else 1
 
 
 @env.command()
 @click.option("-n", "--name", metavar="NAME", help="Name of the environment.")
-@click.argument("environment_name", metavar="[NAME]", required=False)
+@click.argument("environment_name", metavar="[NAME]", required=False, type=ENVIRONMENT)
+@click.option("--wait", is_flag=True, help="Wait while something runs in it.")
+@click.option("--force", is_flag=True, help="Also while a training method names it or something runs in it.")
 @yes_option
 @click.pass_context
-def remove(ctx: click.Context, name: str | None, environment_name: str | None, yes: bool) -> None:
-    """Remove an environment.
+def remove(
+    ctx: click.Context, name: str | None, environment_name: str | None, wait: bool, force: bool, yes: bool
+) -> None:
+    """Remove an environment, unless a training method names it or something runs in it.
 
     \b
     Example:
@@ -159,5 +224,9 @@ def remove(ctx: click.Context, name: str | None, environment_name: str | None, y
     environment = chosen(place, name, None, environment_name)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Remove {environment.prefix} ({human_size(environment.size)})?", abort=True)
-    place.remove(environment.name)
+    place.remove(environment.name, wait=wait, force=force)
     print(f"Removed {environment.name}")
+
+
+env.add_command(env_vars)
+env.add_command(kernel)

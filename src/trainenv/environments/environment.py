@@ -10,9 +10,9 @@ from typing import Any
 
 from trainenv import locks
 from trainenv.environments import registry
-from trainenv.environments.build import ENVIRONMENT_NOTE
 from trainenv.environments.ownership import snapshot
-from trainenv.environments.records import Package, packages, python_version, read_note
+from trainenv.environments.records import ENVIRONMENT_NOTE, Package, packages, python_version, read_note
+from trainenv.environments.sizes import Size, size_of
 from trainenv.environments.staging import discard, require, sweep
 from trainenv.errors import EnvironmentNotFoundError, VerificationError
 from trainenv.settings import Settings
@@ -20,10 +20,11 @@ from trainenv.settings import Settings
 
 @dataclass(frozen=True)
 class Environment:
-    """A conda prefix with a name."""
+    """A conda prefix with a name. A ``foreign`` one is conda's or another workspace's: used, never changed."""
 
     name: str
     prefix: Path
+    foreign: bool = False
 
     @property
     def python(self) -> str | None:
@@ -40,6 +41,11 @@ class Environment:
         """Apparent bytes of its files when it was last changed."""
         size = read_note(self.prefix, ENVIRONMENT_NOTE).get("size")
         return size if isinstance(size, int) else sum(state.size for state in snapshot(self.prefix).values())
+
+    @property
+    def sizes(self) -> Size:
+        """Apparent bytes, and those that no package cache or other environment shares."""
+        return size_of([self.prefix])
 
     @property
     def status(self) -> str:
@@ -71,19 +77,38 @@ class Environment:
             "status": status,
             "channels": self.channels,
             "host_fallback": self.host_fallback,
+            "foreign": self.foreign,
         }
 
 
 def get(settings: Settings, name: str) -> Environment:
-    """Environment ``name`` of the workspace. Raises ``EnvironmentNotFoundError``."""
+    """Environment ``name`` of the workspace, else the one that conda knows by this name.
+
+    Raises ``EnvironmentNotFoundError``.
+    """
     prefix = settings.prefix_of(name)
     if not (prefix / "conda-meta").is_dir():
-        near = _nearest(name, [environment.name for environment in list_all(settings)])
+        foreign = list_foreign(settings)
+        if found := next((environment for environment in foreign if environment.name == name), None):
+            return found
+        near = _nearest(name, [environment.name for environment in [*list_all(settings), *foreign]])
         raise EnvironmentNotFoundError(
             f"there is no environment {name!r} in {settings.envs_dir}",
             hint=near or f"`trainenv env list` shows what there is, `trainenv create -n {name} python` makes it",
         )
     return Environment(name, prefix)
+
+
+def own(settings: Settings, name: str) -> Environment:
+    """Environment ``name`` of the workspace, which may be changed. Raises ``EnvironmentNotFoundError``."""
+    found = get(settings, name)
+    if found.foreign:
+        raise EnvironmentNotFoundError(
+            f"environment {name!r} is not of this workspace",
+            cause=f"it is {found.prefix}, which trainenv uses but does not change",
+            hint=f"Make a copy of it: trainenv env clone {name} -n NEW",
+        )
+    return found
 
 
 def at(prefix: str | os.PathLike[str]) -> Environment:
@@ -109,13 +134,24 @@ def list_all(settings: Settings) -> list[Environment]:
     ]
 
 
-def remove(settings: Settings, name: str) -> None:
-    """Remove environment ``name``: gone at once by a rename, its files after that.
+def list_foreign(settings: Settings) -> list[Environment]:
+    """The environments outside of the workspace that conda, mamba or another trainenv made, by name."""
+    inside = settings.envs_dir
+    found = [
+        Environment(name, prefix, foreign=True)
+        for prefix, name in registry.find_all().items()
+        if prefix.parent != inside and inside not in prefix.resolve().parents
+    ]
+    return sorted(found, key=lambda environment: (environment.name, environment.prefix))
+
+
+def remove(settings: Settings, name: str, if_busy: locks.IfBusy = locks.REFUSE) -> None:
+    """Remove environment ``name`` and its former states: gone at once by a rename, its files after that.
 
     Raises ``EnvironmentNotFoundError``, or ``EnvironmentBusyError`` while something runs in it.
     """
-    get(settings, name)
-    with locks.exclusive(settings, name):
+    own(settings, name)
+    with locks.exclusive(settings, name, if_busy):
         sweep(settings)
         require(settings, name, exists=True)
         registry.unregister(settings.prefix_of(name))

@@ -10,30 +10,48 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from trainenv.credentials import without_credentials
 from trainenv.errors import VerificationError
 
 NOTES_DIR = "conda-meta/trainenv"
+
+ENVIRONMENT_NOTE = "environment.json"
+"""The note that says what was asked for, and where it came from."""
 
 
 @dataclass(frozen=True)
 class Package:
     """One installed package. ``build`` is conda's build string, or ``"pypi"``.
 
-    ``channel`` is where it came from: a conda channel, or for PyPI packages ``"pypi"``.
+    ``channel`` is where it came from: a conda channel, or for PyPI packages ``"pypi"``. Of those,
+    ``url`` is what was asked for in place of a name, ``editable`` the folder of a project that is used
+    where it lies, ``replaces`` the conda package whose files it has taken over.
     """
 
     name: str
     version: str
     build: str
     channel: str
+    replaces: str | None = field(default=None, compare=False)
+    editable: str | None = field(default=None, compare=False)
+    url: str | None = field(default=None, compare=False)
 
-    def to_json(self) -> dict[str, str]:
-        return {"name": self.name, "version": self.version, "build": self.build, "channel": self.channel}
+    def to_json(self) -> dict[str, str | None]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "build": self.build,
+            "channel": self.channel,
+            "replaces": self.replaces,
+            "editable": self.editable,
+            "url": self.url,
+        }
 
 
 @dataclass(frozen=True)
@@ -94,8 +112,19 @@ class Distribution:
                     if row:
                         path = os.path.normpath(os.path.join(site_packages, row[0]))
                         yield path, row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else ""
-        except (FileNotFoundError, csv.Error):
+        except (OSError, csv.Error):
             return
+
+    @property
+    def requires(self) -> list[str]:
+        """What it needs, as requirements with their markers; those of its extras as well."""
+        try:
+            with (self.prefix / self.folder / "METADATA").open(encoding="utf-8", errors="replace") as stream:
+                return [
+                    str(line) for line in HeaderParser().parse(stream, headersonly=True).get_all("Requires-Dist", [])
+                ]
+        except OSError:
+            return []
 
     @property
     def direct_url(self) -> dict[str, Any] | None:
@@ -125,19 +154,28 @@ def channel_name(channel: str) -> str:
 
 def conda_records(prefix: Path) -> list[CondaRecord]:
     """All conda records of ``prefix``, by name. Raises ``VerificationError`` for an unreadable one."""
-    found = []
+    found, unreadable = readable_conda_records(prefix)
+    for path, cause in unreadable.items():
+        raise VerificationError(
+            f"the record {path} can't be read",
+            cause=cause,
+            hint="`trainenv env repair NAME` installs the package again",
+        )
+    return found
+
+
+def readable_conda_records(prefix: Path) -> tuple[list[CondaRecord], dict[Path, str]]:
+    """The conda records of ``prefix``, by name, and why each other one can't be read."""
+    found: list[CondaRecord] = []
+    unreadable: dict[Path, str] = {}
     for path in sorted((prefix / "conda-meta").glob("*.json")):
         try:
-            content = json.loads(path.read_bytes())
-            found.append(CondaRecord(path, content))
-            _ = content["name"], content["version"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise VerificationError(
-                f"the record {path} can't be read",
-                cause=f"it has no {error}" if isinstance(error, KeyError) else str(error),
-                hint="Remove the environment and create it again",
-            ) from None
-    return sorted(found, key=lambda record: record.name)
+            record = CondaRecord(path, json.loads(path.read_bytes()))
+            _ = record.name, record.content["version"], record.files
+            found.append(record)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            unreadable[path] = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return sorted(found, key=lambda record: record.name), unreadable
 
 
 def site_packages(prefix: Path) -> list[str]:
@@ -174,9 +212,29 @@ def pypi_distributions(prefix: Path, records: list[CondaRecord] | None = None) -
 def packages(prefix: Path) -> list[Package]:
     """Everything installed in ``prefix``, conda and PyPI, by name."""
     records = conda_records(prefix)
+    replaced = read_note(prefix, ENVIRONMENT_NOTE).get("replaced", {})
     found = [record.package for record in records]
-    found += [Package(item.key, item.version, "pypi", "pypi") for item in pypi_distributions(prefix, records)]
+    found += [_pypi_package(item, replaced) for item in pypi_distributions(prefix, records)]
     return sorted(found, key=lambda package: package.name)
+
+
+def _pypi_package(found: Distribution, replaced: Mapping[str, Mapping[str, str]]) -> Package:
+    origin = found.direct_url or {}
+    url = str(origin.get("url") or "")
+    if commit := (origin.get("vcs_info") or {}).get("commit_id"):
+        url = f"{origin['vcs_info'].get('vcs', 'git')}+{url}@{commit}"
+    editable = bool((origin.get("dir_info") or {}).get("editable"))
+    named = {canonical_name(name): (name, item) for name, item in replaced.items() if isinstance(item, dict)}
+    name, former = named.get(found.key, ("", {}))
+    return Package(
+        found.key,
+        found.version,
+        "pypi",
+        "pypi",
+        replaces=f"{name} {former.get('version')} ({former.get('channel')})" if former else None,
+        editable=unquote(urlsplit(url).path) if editable else None,
+        url=without_credentials(url) if url and not editable else None,
+    )
 
 
 def python_version(prefix: Path) -> str | None:

@@ -1,11 +1,17 @@
-"""conda's list of environments, ``~/.conda/environments.txt``: conda, mamba and IDEs read it."""
+"""Where conda's environments are: its list ``~/.conda/environments.txt``, which mamba and IDEs read as well,
+and its folders of environments.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from trainenv.channels import condarc
+from trainenv.errors import TrainenvError
 
 
 def _file() -> Path:
@@ -20,6 +26,48 @@ def prefixes() -> list[Path]:
         return []
     found = [Path(line.strip()) for line in lines if line.strip().startswith("/")]
     return [prefix for prefix in dict.fromkeys(found) if (prefix / "conda-meta").is_dir()]
+
+
+def find_all() -> dict[Path, str]:
+    """Every prefix that conda would list, and the name that it has there.
+
+    A base installation is ``base``; for one in no folder of environments the name is that of its folder.
+    """
+    found: dict[Path, str] = {}
+    bases = [*_bases(), *prefixes()]
+    folders = [*_envs_dirs(), *(base / "envs" for base in bases)]
+    candidates = [*bases, *(prefix for folder in folders for prefix in _inside(folder))]
+    for prefix in candidates:
+        if (prefix / "conda-meta").is_dir() and prefix.resolve() not in map(Path.resolve, found):
+            found[prefix] = "base" if (prefix / "condabin").is_dir() else prefix.name
+    return found
+
+
+def _bases() -> list[Path]:
+    """The base installations that this shell knows of."""
+    variables = ("CONDA_EXE", "MAMBA_EXE", "_CONDA_EXE")
+    found = [Path(os.environ[name]).parent.parent for name in variables if os.environ.get(name)]
+    return found + [Path(os.environ[name]) for name in ("CONDA_ROOT", "MAMBA_ROOT_PREFIX") if os.environ.get(name)]
+
+
+def _envs_dirs() -> list[Path]:
+    """The folders in which conda and mamba look for environments by name."""
+    named: list[str] = []
+    for variable in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH"):
+        named += filter(None, os.environ.get(variable, "").split(os.pathsep))
+    for file in condarc.find_files():
+        with suppress(TrainenvError):
+            listed = condarc.read_file(file).get("envs_dirs") or []
+            named += [os.path.expanduser(str(folder)) for folder in ([listed] if isinstance(listed, str) else listed)]
+    named.append(os.path.expanduser("~/.conda/envs"))
+    return [Path(folder) for folder in named if os.path.isabs(folder)]
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return []
 
 
 def register(prefix: Path) -> None:

@@ -1,0 +1,152 @@
+"""A second environment from a first one, and another name for one: hard links, relocated where needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainenv import locks, relocation
+from trainenv.environments import generations, registry, relocated, staging
+from trainenv.environments.environment import Environment
+from trainenv.environments.ownership import blank_hashes
+from trainenv.environments.records import NOTES_DIR, conda_records, read_note, replace_file
+from trainenv.progress import Reporter
+from trainenv.settings import Settings
+
+_EDITED_FOLDERS = ("etc", "ssl", "var", "share/jupyter")
+_EDITED_SUFFIXES = (".pth", ".egg-link", ".conf", ".cfg", ".ini", ".condarc")
+
+
+def clone(settings: Settings, source: Environment, name: str, reporter: Reporter) -> None:
+    """Make environment ``name`` as a copy of ``source``, which may lie anywhere and be conda's.
+
+    The copy shares the bytes of unchanged files and is independent all the same: tools replace these
+    files, and those that tools edit in place are copied. Raises ``EnvironmentExistsError``,
+    ``EnvironmentBusyError`` while ``source`` is being changed, or ``RelocationError`` for a prefix
+    that is too long, leaving nothing behind.
+    """
+    staging.require(settings, name, exists=False)
+    with _in_use(source.prefix), staging.staged(settings, name) as stage:
+        copy(source.prefix, stage.path, stage.target_prefix, reporter)
+    registry.register(settings.prefix_of(name))
+
+
+def rename(settings: Settings, old: str, new: str, reporter: Reporter) -> None:
+    """Give environment ``old`` the name ``new``.
+
+    Nobody can use or change it meanwhile; whoever is killed in between leaves both, or the old one.
+    Raises as ``clone`` does, and ``EnvironmentBusyError`` while ``old`` is in use.
+    """
+    staging.require(settings, new, exists=False)
+    with locks.exclusive(settings, old):
+        staging.require(settings, old, exists=True)
+        prefix = settings.prefix_of(old)
+        carried = relocated.carried_prefix(prefix)
+        with staging.staged(settings, new) as stage:
+            target = stage.target_prefix
+            if carried not in (None, settings.target_prefix_of(old)) and os.path.basename(carried) == old:
+                target = os.path.join(os.path.dirname(carried), new)
+            copy(prefix, stage.path, target, reporter)
+        registry.register(settings.prefix_of(new))
+        registry.unregister(prefix)
+        staging.discard(settings, old)
+
+
+def copy(source: Path, target: Path, target_prefix: str, reporter: Reporter) -> None:
+    """Fill the empty folder ``target`` with a copy of ``source`` whose files carry ``target_prefix``."""
+    with reporter.step("link files"):
+        target.rmdir()
+        staging.clone(source, target)
+        for file in _edited_in_place(target):
+            _unshare(file)
+    moved: dict[str, relocation.Occurrences] = {}
+    lengths = placeholder_lengths(target)
+    for held in _prefixes_held(source):
+        moved |= relocation.relocate_tree(target, held, target_prefix, placeholder_lengths=lengths, reporter=reporter)
+    keep_records_true(target, moved, target_prefix)
+    relocated.write_carried_prefix(target, target_prefix)
+    (target / NOTES_DIR / generations.NOTE).unlink(missing_ok=True)
+
+
+def placeholder_lengths(prefix: Path) -> dict[str, int]:
+    """How long a prefix the conda packages of ``prefix`` were built with, by the path of a binary."""
+    return {
+        entry["_path"]: len(entry["prefix_placeholder"].encode())
+        for record in conda_records(prefix)
+        for entry in record.paths
+        if entry.get("file_mode") == "binary" and isinstance(entry.get("prefix_placeholder"), str)
+    }
+
+
+def keep_records_true(prefix: Path, moved: Mapping[str, relocation.Occurrences], carried: str) -> None:
+    """Write the hashes of relocated files into the records of ``prefix``.
+
+    ``moved`` are the occurrences of ``carried``, by path. conda's records get the new hash; RECORD, of
+    files that change with every move, gets none, and ``relocation.json`` the canonical one.
+    """
+    if not moved:
+        return
+    noted = read_note(prefix, relocated.NOTE).get("files", {})
+    for record in conda_records(prefix):
+        paths = record.paths
+        changed = [entry for entry in paths if entry["_path"] in moved and entry["_path"] not in noted]
+        for entry in changed:
+            if entry.get("path_type") != "softlink":
+                entry["sha256_in_prefix"] = hashlib.sha256((prefix / entry["_path"]).read_bytes()).hexdigest()
+        if changed:
+            data = {**(record.content.get("paths_data") or {}), "paths": paths}
+            replace_file(record.path, json.dumps({**record.content, "paths_data": data}, indent=2).encode())
+    unhashed = blank_hashes(prefix, moved.keys())
+    relocated.remember(prefix, {path: moved[path] for path in unhashed}, carried)
+
+
+def _prefixes_held(source: Path) -> list[str]:
+    """The prefixes that the files of ``source`` may carry: the noted one, else its own, links followed or not."""
+    carried = relocated.carried_prefix(source)
+    if carried is not None:
+        return [carried]
+    return list(dict.fromkeys([os.path.abspath(source), os.path.realpath(source)]))
+
+
+@contextmanager
+def _in_use(prefix: Path) -> Iterator[None]:
+    """Nobody changes or removes the environment at ``prefix`` in this block, if a workspace manages it."""
+    descriptor = locks.shared_at(prefix)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _edited_in_place(prefix: Path) -> Iterator[Path]:
+    """Files that tools and people write into, instead of replacing them: settings, above all."""
+    for entry in prefix.iterdir():
+        if entry.is_file() and not entry.is_symlink():
+            yield entry
+    for folder in _EDITED_FOLDERS:
+        yield from _files(prefix / folder)
+    for site in prefix.glob("lib/python*/site-packages"):
+        yield from _files(site, _EDITED_SUFFIXES)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...] = ("",)) -> Iterator[Path]:
+    """The regular files below ``folder`` with one of ``suffixes``, and those of ``.dist-info`` folders."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(suffixes) or place.endswith(".dist-info"):
+                file = Path(place, name)
+                if file.is_file() and not file.is_symlink():
+                    yield file
+
+
+def _unshare(file: Path) -> None:
+    if file.stat().st_nlink > 1:
+        beside = file.with_name(f".own-{os.getpid()}")
+        shutil.copy2(file, beside)
+        os.replace(beside, file)

@@ -1,0 +1,136 @@
+"""Which ELF files of a prefix ask for a shared library that neither the prefix nor this machine has.
+
+A library is looked for as the dynamic linker does: RPATH and RUNPATH, then the folders of the
+system. What lies elsewhere in the prefix counts as found too: wheels load libraries by hand before
+the modules that need them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainenv.relocation import needs
+from trainenv.relocation.elf import rpaths
+
+if TYPE_CHECKING:
+    from trainenv.relocation.rewrite import Data
+
+_OF_THE_DRIVER = re.compile(
+    r"lib(cuda|nvcuvid|nvidia-\w+|nvoptix|amdhip64|hsa-runtime64|rocm\w*|drm_amdgpu|ze_loader|habana\w*)(-[\w.]+)?\.so(\.|\Z)"
+)
+"""Libraries that come with a GPU's driver: a machine without that GPU is no broken environment."""
+_EXTENSION = re.compile(r"\.(cpython-\w+|abi3)[\w-]*\.so\Z")
+_OPTIONAL_MODULES = re.compile(r"/lib-dynload/_tkinter\.")
+"""Part of every Python, usable only on machines with a desktop."""
+
+
+@dataclass(frozen=True)
+class MissingLibrary:
+    """``library`` is what ``path``, relative to the prefix, asks for in vain.
+
+    ``why_bearable`` is empty where that keeps ``path`` from being used, else why it may be so.
+    """
+
+    path: str
+    library: str
+    why_bearable: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.path} needs the library {self.library}, which is not there"
+        return f"{line} ({self.why_bearable})" if self.why_bearable else line
+
+
+@dataclass(frozen=True)
+class ElfFile:
+    """What matters of one ELF file; ``search`` are its RPATH and RUNPATH folders as they stand in it."""
+
+    path: str
+    libraries: tuple[str, ...]
+    search: tuple[str, ...] = field(default=())
+
+
+def read_elf(path: str, data: Data) -> ElfFile | None:
+    """The ELF file with bytes ``data``; None if it is none, or none for this machine."""
+    asks = needs(data)
+    if asks is None or asks.machine != platform.machine() or not asks.libraries:
+        return None
+    search = [folder for _, text in rpaths(data) for folder in os.fsdecode(text).split(":") if folder]
+    return ElfFile(path, asks.libraries, tuple(search))
+
+
+def missing(
+    prefix: Path, files: Iterable[ElfFile], present: Iterable[str], carried: Sequence[str] = ()
+) -> list[MissingLibrary]:
+    """What the ELF ``files`` of ``prefix`` ask for in vain.
+
+    ``present`` are the paths of all files and links of the prefix; ``carried`` are prefixes that
+    absolute search paths may name in place of ``prefix`` (see ``visible_as``). A library that
+    nothing needs, and that is no extension module, is a plug-in: what it lacks is bearable.
+    """
+    files = list(files)
+    names = {os.path.basename(path) for path in present}
+    needed = {os.path.basename(library) for file in files for library in file.libraries}
+    found: list[MissingLibrary] = []
+    for file in files:
+        for library in file.libraries:
+            if os.path.basename(library) in names or _on_search_path(prefix, file, library, carried):
+                continue
+            if library in _system_libraries() or os.path.exists(library):
+                continue
+            found.append(MissingLibrary(file.path, library, _bearable(file.path, library, needed)))
+    return found
+
+
+def _bearable(path: str, library: str, needed: set[str]) -> str:
+    if _OF_THE_DRIVER.match(library):
+        return "it comes with the driver of a GPU"
+    if _OPTIONAL_MODULES.search(path):
+        return "it is for machines with a desktop"
+    folder, name = os.path.split(path)
+    if folder != "bin" and not _EXTENSION.search(name) and "lib-dynload" not in folder and name not in needed:
+        return "nothing here needs that file"
+    return ""
+
+
+def _on_search_path(prefix: Path, file: ElfFile, library: str, carried: Sequence[str]) -> bool:
+    origin = os.path.dirname(f"{prefix}/{file.path}")
+    for folder in file.search:
+        here = re.sub(r"\$(ORIGIN\b|\{ORIGIN\})", lambda _: origin, folder)
+        for other in carried:
+            if here == other or here.startswith(f"{other}/"):
+                here = f"{prefix}{here[len(other) :]}"
+        if os.path.exists(os.path.join(here, library)):
+            return True
+    return False
+
+
+@cache
+def _system_libraries() -> frozenset[str]:
+    """The names of the shared libraries that this machine's dynamic linker finds."""
+    found: set[str] = set()
+    with suppress(OSError):
+        listed = subprocess.run(
+            [_ldconfig(), "-p"], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
+        ).stdout
+        found.update(match[1] for match in re.finditer(r"^\t(\S+) \(", listed, re.MULTILINE))
+    folders = [Path(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    for root in (Path("/"), Path("/usr")):
+        folders += [root / "lib", root / "lib64", *root.glob("lib/*-linux-gnu*"), *root.glob("lib/*-linux-musl*")]
+    for folder in folders:
+        with suppress(OSError):
+            found.update(name for name in os.listdir(folder) if ".so" in name)
+    return frozenset(found)
+
+
+def _ldconfig() -> str:
+    """Where it lies: not on the PATH of an ordinary user."""
+    return next((path for path in ("/sbin/ldconfig", "/usr/sbin/ldconfig") if os.path.exists(path)), "ldconfig")
