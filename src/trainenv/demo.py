@@ -104,7 +104,7 @@ def travel(folder: Path | None, reporter: Reporter, audience: Audience) -> Journ
     audience.prove("no file holds the prefix of machine A")
     audience.prove(f"the interpreter starts and imports {', '.join(found.imported)}")
     with reporter.step(f"remove {TABULAR} from machine A"):
-        a.remove(TABULAR)
+        a.remove(TABULAR, force=True)
         if source.prefix.exists():
             raise VerificationError(f"{source.prefix} is still there after its removal")
     again = _train(journey, b, TABULAR_METHOD, MOVED, audience)
