@@ -10,7 +10,6 @@ from typing import Any
 
 from trainenv import locks
 from trainenv.environments import registry
-from trainenv.environments.ownership import snapshot
 from trainenv.environments.records import ENVIRONMENT_NOTE, Package, packages, python_version, read_note
 from trainenv.environments.sizes import Size, size_of
 from trainenv.environments.staging import discard, require, sweep
@@ -40,7 +39,7 @@ class Environment:
     def size(self) -> int:
         """Apparent bytes of its files when it was last changed."""
         size = read_note(self.prefix, ENVIRONMENT_NOTE).get("size")
-        return size if isinstance(size, int) else sum(state.size for state in snapshot(self.prefix).values())
+        return size if isinstance(size, int) else self.sizes.apparent
 
     @property
     def sizes(self) -> Size:
