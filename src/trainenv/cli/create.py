@@ -8,17 +8,28 @@ import click
 
 from trainenv.cli.changes import busy_options, carry_out, confirmation, dry_run_option, freeze_conda_option
 from trainenv.cli.completion import ENVIRONMENT
-from trainenv.cli.output import json_option, offline_option, workspace, yes_option
+from trainenv.cli.output import F, json_option, offline_option, workspace, yes_option
 from trainenv.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
 
 
+def _what_to_install(command: F) -> F:
+    """Files and channels, as ``create`` and ``install`` take them."""
+    for option in (
+        click.option(
+            "-c", "--channel", "channels", metavar="CHANNEL", multiple=True, help="A channel, before all others."
+        ),
+        click.option("-r", "--requirements", "requirements", type=_FILE, multiple=True, help="A requirements.txt."),
+        click.option("-f", "--file", "files", type=_FILE, multiple=True, help="A specification or a lock."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option("-n", "--name", metavar="NAME", help="Name of the environment; else the name in the -f file.")
-@click.option("-f", "--file", "files", type=_FILE, multiple=True, help="A specification or a lock.")
-@click.option("-r", "--requirements", "requirements", type=_FILE, multiple=True, help="A requirements.txt.")
-@click.option("-c", "--channel", "channels", metavar="CHANNEL", multiple=True, help="A channel, before all others.")
+@_what_to_install
 @freeze_conda_option
 @offline_option
 @dry_run_option
@@ -72,9 +83,7 @@ def create(
 
 @click.command()
 @click.option("-n", "--name", required=True, metavar="NAME", help="Name of the environment.")
-@click.option("-f", "--file", "files", type=_FILE, multiple=True, help="A specification or a lock.")
-@click.option("-r", "--requirements", "requirements", type=_FILE, multiple=True, help="A requirements.txt.")
-@click.option("-c", "--channel", "channels", metavar="CHANNEL", multiple=True, help="A channel, before all others.")
+@_what_to_install
 @freeze_conda_option
 @offline_option
 @busy_options
