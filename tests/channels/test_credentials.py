@@ -79,7 +79,7 @@ def _bare(make_workspace: MakeWorkspace, tmp_path: Path, settings: str) -> Works
         ("git+https://user:pw@host/repo@main", "git+https://host/repo@main"),
         ("git+ssh://git@host/repo", "git+ssh://git@host/repo"),
         ("ssh://git:pw@host/repo", "ssh://git@host/repo"),
-        ("file:///home/t/work/channel", "file:///home/t/work/channel"),
+        ("file:///home/t/data/channel", "file:///home/t/data/channel"),
         ("error (https://u:p@a/t/x/y) and http://v:q@b/c", "error (https://a/y) and http://b/c"),
         ("conda-forge", "conda-forge"),
     ],
