@@ -23,7 +23,7 @@ from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings, checked_name, load
 
 if TYPE_CHECKING:
-    from trainenv.archives import Archive
+    from trainenv.archives import Archive, Host, HostCheck
     from trainenv.channels.host import Interpreter
     from trainenv.channels.mirror import Mirror
     from trainenv.channels.report import ChannelState
@@ -325,6 +325,18 @@ class Workspace:
         if verify:
             archives.verify_archive(Path(file), reporter=self.reporter)
         return archives.open_archive(Path(file))
+
+    def host(self) -> Host:
+        """What this machine has that environments may need."""
+        from trainenv import archives
+
+        return archives.this_host(self.settings.envs_dir)
+
+    def host_checks(self, archive: Archive, host: Host | None = None) -> list[HostCheck]:
+        """Each need of an archive beside what ``host`` has, by default this machine."""
+        from trainenv import archives
+
+        return archives.host_checks(archive.manifest, host or self.host())
 
     # Methods and tasks
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -15,11 +14,8 @@ import pytest
 
 from tests.archives.conftest import make_prefix, snapshot
 from trainenv import archives, relocation, settings
-from trainenv.archives.hosts import NeedsCollector
-from trainenv.archives.manifest import HostNeeds
 from trainenv.errors import ArchiveError, EnvironmentExistsError, TrainenvError, UsageError
 from trainenv.progress import SilentReporter
-from trainenv.relocation import Needs
 
 POINTS = 12
 MEMORY_LIMIT = 200 << 20
@@ -186,34 +182,3 @@ def test_a_damaged_archive_leaves_no_environment(small_archive: Path, tmp_path: 
         archives.unpack_environment(place, tmp_path / "damaged.tar.zst", name="chat", reporter=SilentReporter())
     assert not place.prefix_of("chat").exists()
     assert list((place.envs_dir / ".trainenv" / "staging").glob("chat-*")) == []
-
-
-def test_what_the_machine_lacks_is_said(small_archive: Path, tmp_path: Path) -> None:
-    manifest = archives.read_manifest(small_archive)
-    assert archives.host_problems(manifest, folder=tmp_path, target_prefix="/opt/chat") == []
-
-    def problems(needs: HostNeeds) -> str:
-        return "; ".join(archives.host_problems(dataclasses.replace(manifest, host_needs=needs)))
-
-    assert problems(HostNeeds(os.uname().machine, "2.4", "lib/a.so")) == ""
-    assert "needs glibc 99.1 (lib/a.so) and this machine has" in problems(
-        HostNeeds(os.uname().machine, "99.1", "lib/a.so")
-    )
-    assert "is made for pdp11 and this machine is" in problems(HostNeeds("pdp11", "2.4", "lib/a.so"))
-    long = archives.host_problems(manifest, target_prefix="/" + "x" * 4090)
-    assert any("longer than" in problem for problem in long)
-    files = (*manifest.files, dataclasses.replace(manifest.files[-1], size=1 << 60))
-    full = archives.host_problems(dataclasses.replace(manifest, files=files), folder=tmp_path / "not/there/yet")
-    assert any("MB left" in problem for problem in full)
-
-
-def test_needs_are_those_of_the_interpreter() -> None:
-    collector = NeedsCollector()
-    assert collector.host_needs() == HostNeeds()
-    for number in range(5):
-        collector.add(f"lib/foreign{number}.so", Needs("aarch64", (2, 99), ()))
-    collector.add("lib/a.so", Needs("x86_64", (2, 9), ()))
-    collector.add("bin/python3.11", Needs("x86_64", (2, 4), ()))
-    collector.add("lib/b.so", Needs("x86_64", (2, 17), ()))
-    collector.add("lib/c.txt", None)
-    assert collector.host_needs() == HostNeeds("x86_64", "2.17", "lib/b.so")

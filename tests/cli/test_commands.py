@@ -183,6 +183,8 @@ def test_a_closed_terminal_does_not_end_the_task(workspace: Workspace) -> None:
 
 def test_doctor_finds_this_machines_interpreters(workspace: Workspace, trainenv: RunCommand) -> None:
     done = trainenv(workspace, "doctor", "--json")
-    found = json.loads(done.stdout)
+    shown = json.loads(done.stdout)
+    assert shown["host"]["machine"] == os.uname().machine
+    found = shown["findings"]
     assert any(item["name"] == "host channel" and python_here() in item["text"] for item in found)
     assert {"workspace", "disk", "uv"} <= {item["name"] for item in found}

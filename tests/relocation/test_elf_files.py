@@ -163,7 +163,7 @@ def test_needs_agree_with_a_general_reader() -> None:
             libraries = tuple(vars(tag)["needed"] for tag in dynamic.iter_tags("DT_NEEDED"))
             search = {getattr(tag, "runpath", None) or getattr(tag, "rpath", None) for tag in dynamic.iter_tags()}
             versions = [
-                tuple(int(part) for part in version.name.removeprefix("GLIBC_").split(".")[:2])
+                tuple(int(part) for part in version.name.removeprefix("GLIBC_").split("."))
                 for section in elf.iter_sections()
                 if isinstance(section, GNUVerNeedSection)
                 for _, inner in section.iter_versions()

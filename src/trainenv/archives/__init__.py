@@ -13,7 +13,7 @@ stored content is), ``packing``, and ``reading`` under ``unpacking``.
 
 from __future__ import annotations
 
-from trainenv.archives.hosts import host_problems
+from trainenv.archives.hosts import Host, HostCheck, host_checks, read_host, this_host
 from trainenv.archives.manifest import Archive, File, HostNeeds, Manifest, Package
 from trainenv.archives.packing import pack
 from trainenv.archives.unpacking import open_archive, read_manifest, unpack, unpack_environment, verify_archive
@@ -21,13 +21,17 @@ from trainenv.archives.unpacking import open_archive, read_manifest, unpack, unp
 __all__ = [
     "Archive",
     "File",
+    "Host",
+    "HostCheck",
     "HostNeeds",
     "Manifest",
     "Package",
-    "host_problems",
+    "host_checks",
     "open_archive",
     "pack",
+    "read_host",
     "read_manifest",
+    "this_host",
     "unpack",
     "unpack_environment",
     "verify_archive",

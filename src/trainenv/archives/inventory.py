@@ -27,7 +27,8 @@ class Inventory:
 
     ``files`` (and links) are in the order of an archive: by owning conda package, then by PyPI
     distribution, then the rest, a source before its ``.pyc``. ``placeholder_lengths`` are how long a
-    prefix conda's packages left room for, by path.
+    prefix conda's packages left room for, by path; ``virtual_packages`` are what they ask of the
+    machine, as pairs of dependency (``"__cuda >=12.4"``) and package.
     """
 
     folders: list[str]
@@ -39,6 +40,7 @@ class Inventory:
     platform: str
     python: str | None
     special: list[str] = field(default_factory=list)
+    virtual_packages: tuple[tuple[str, str], ...] = ()
 
 
 def take(prefix: Path) -> Inventory:
@@ -90,6 +92,12 @@ def take(prefix: Path) -> Inventory:
         platform=_platform(records),
         python=python_version(prefix) or _version_of_headers(prefix),
         special=sorted(special),
+        virtual_packages=tuple(
+            (dependency, f"{record.name} {record.package.version}")
+            for record in records
+            for dependency in record.content.get("depends", ())
+            if isinstance(dependency, str) and dependency.startswith("__")
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ JOURNAL_FILE = f"{RECORDS_DIR}/moving"
 CONDA_UNPACK = "bin/conda-unpack"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION_NUMBER = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}")
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,30 @@ class Package:
 
 @dataclass(frozen=True)
 class HostNeeds:
-    """What the archive's ELF files need: a ``machine`` (``"x86_64"``) and at least this ``glibc``.
+    """What the environment needs of a machine, each with the file or package that needs it.
 
-    Both are ``None`` without any ELF file; ``glibc_needed_by`` is the path of a file that needs it.
+    ``machine`` is as ``"x86_64"``, ``None`` without any ELF file. The versions are the least that will
+    do: of glibc, of the symbols of libstdc++ (``None`` if the environment has its own), of the
+    processor (``"x86_64_v3"``), of the CUDA that a GPU's driver speaks. ``libraries`` are the shared
+    libraries that the machine must have, by name.
     """
 
     machine: str | None = None
     glibc: str | None = None
     glibc_needed_by: str | None = None
+    glibcxx: str | None = None
+    glibcxx_needed_by: str | None = None
+    cxxabi: str | None = None
+    cxxabi_needed_by: str | None = None
+    cpu: str | None = None
+    cpu_needed_by: str | None = None
+    cuda: str | None = None
+    cuda_needed_by: str | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The needs that there are."""
+        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,7 @@ class Manifest:
             "python": self.python,
             "created_by": self.created_by,
             "packages": [vars(package) for package in self.packages],
-            "host_needs": vars(self.host_needs),
+            "host_needs": self.host_needs.to_json(),
             "files": [_file_to_json(file) for file in self.files],
         }
         return _compact(document).encode()
@@ -176,7 +193,6 @@ def parse(document: bytes) -> Manifest:
         raise ValueError(f"it is not valid JSON ({error})") from None
     if not isinstance(values, dict) or values.get("version") != VERSION:
         raise ValueError("it is of no known version")
-    needs = _of(values, "host_needs", dict)
     return Manifest(
         name=_of(values, "name", str),
         platform=_of(values, "platform", str),
@@ -186,13 +202,22 @@ def parse(document: bytes) -> Manifest:
             Package(_of(entry, "name", str), _of(entry, "version", str), _of(entry, "build", str))
             for entry in _of(values, "packages", list)
         ),
-        host_needs=HostNeeds(
-            _optional_text(needs, "machine"),
-            _optional_text(needs, "glibc"),
-            _optional_text(needs, "glibc_needed_by"),
-        ),
+        host_needs=_host_needs(_of(values, "host_needs", dict)),
         files=tuple(map(_file_from_json, _of(values, "files", list))),
     )
+
+
+def _host_needs(values: Mapping[str, Any]) -> HostNeeds:
+    """Needs of a kind that this trainenv does not know are passed over."""
+    libraries = values.get("libraries", {})
+    if not isinstance(libraries, dict) or not all(isinstance(path, str) for path in libraries.values()):
+        raise ValueError("its libraries are wrong")
+    texts = [each.name for each in fields(HostNeeds) if each.name != "libraries"]
+    known = {name: _optional_text(values, name) for name in texts}
+    for name in ("glibc", "glibcxx", "cxxabi", "cuda"):
+        if (version := known[name]) is not None and not _VERSION_NUMBER.fullmatch(version):
+            raise ValueError(f"its {name} is no version")
+    return HostNeeds(**known, libraries=libraries)
 
 
 def _compact(document: Any) -> str:

@@ -20,7 +20,7 @@ from trainenv.archives.checks import check_length, check_link
 from trainenv.archives.conda_unpack import program
 from trainenv.archives.frames import FrameWriter
 from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
-from trainenv.archives.hosts import NeedsCollector
+from trainenv.archives.host_needs import NeedsCollector
 from trainenv.archives.manifest import (
     CONDA_UNPACK,
     PREFIX_FILE,
@@ -137,7 +137,9 @@ class _Packer:
             python=self._found.python,
             created_by=_created_by(),
             packages=self._found.packages,
-            host_needs=self._needs.host_needs(),
+            host_needs=self._needs.host_needs(
+                self._found.files, self._found.packages, self._found.virtual_packages
+            ),
             files=tuple(self._hashed_files()),
         )
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from trainenv.archives.hosts import host_problems
+from trainenv.archives.hosts import require_host
 from trainenv.archives.inventory import source_of
 from trainenv.archives.manifest import CONDA_UNPACK, PREFIX_FILE, Archive, File, Manifest
 from trainenv.archives.reading import MemberReader, opened
@@ -79,9 +79,7 @@ def unpack_environment(
     with opened(archive) as (file, manifest, frames):
         name = name or manifest.name
         target_prefix = _checked_prefix(prefix or settings.target_prefix_of(name))
-        problems = host_problems(manifest, folder=settings.prefix_of(name), target_prefix=target_prefix)
-        if problems:
-            raise ArchiveError(f"{archive} can't be used here", cause="; ".join(problems), hint="Nothing was unpacked")
+        require_host(archive, manifest, settings.prefix_of(name), reporter, target_prefix=target_prefix)
         occurrences = _fitting(manifest, target_prefix)
         with staged(settings, name) as staging:
             writer = _Writer(archive, staging.path, target_prefix, occurrences)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from trainenv.archives import read_host
 from trainenv.cli.output import (
     chosen,
     environment_options,
@@ -17,6 +18,7 @@ from trainenv.cli.output import (
 )
 
 _FILE = click.Path(path_type=Path)
+_MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
 
 
 @click.command()
@@ -79,23 +81,35 @@ def unpack(ctx: click.Context, file: Path, name: str | None, prefix: str | None,
 @click.command()
 @click.argument("file", type=_FILE, metavar="FILE")
 @click.option("--verify", is_flag=True, help="Check every byte against its sha256.")
+@click.option(
+    "--against-host", type=_FILE, metavar="JSON", help="Hold it against another machine: its `trainenv doctor --json`."
+)
 @json_option
 @click.pass_context
-def inspect(ctx: click.Context, file: Path, verify: bool, as_json: bool) -> None:
-    """Show what an archive holds and what it needs of a machine.
+def inspect(ctx: click.Context, file: Path, verify: bool, against_host: Path | None, as_json: bool) -> None:
+    """Show what an archive holds, and what it needs of a machine beside what this one has.
 
     \b
     Example:
       trainenv inspect my_training_env.tar.zst --verify
+      trainenv inspect my_training_env.tar.zst --against-host machine_b.json
     """
-    archive = workspace(ctx, as_json=as_json).inspect(file, verify=verify)
+    place = workspace(ctx, as_json=as_json)
+    host = None if against_host is None else read_host(against_host)
+    archive = place.inspect(file, verify=verify)
+    checks = place.host_checks(archive, host)
     shown = archive.to_json()
     if as_json:
-        print_json(shown)
+        print_json({**shown, "host_checks": [check.to_json() for check in checks]})
         return
-    needs = shown.pop("host_needs")
     shown["bytes"] = human_size(shown["bytes"])
-    rows = [*shown.items(), *((f"needs {key}", value) for key, value in needs.items() if value)]
+    shown["unpacked_bytes"] = human_size(shown["unpacked_bytes"])
+    rows = list(shown.items())
     if verify:
         rows.append(("verified", "every file holds its sha256"))
-    print_table(["Archive", str(file)], [row for row in rows if not isinstance(row[1], list)])
+    print_table(["Archive", str(file)], [row for row in rows if not isinstance(row[1], list | dict)])
+    print()
+    print_table(
+        ["", "Needs", "Asked for by", host.name if host else "This machine"],
+        [(_MARKS[check.state], f"{check.name} {check.needs}", check.needed_by, check.has) for check in checks],
+    )

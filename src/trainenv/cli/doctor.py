@@ -16,17 +16,20 @@ _MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
 def doctor(ctx: click.Context, as_json: bool) -> int:
     """Look at this machine: interpreters, channels, pip's settings, disk, programs.
 
-    Exits with 1 when something will not work.
+    Exits with 1 when something will not work. With --json its output is one object: the findings,
+    and the machine as `trainenv inspect FILE --against-host` takes it elsewhere.
 
     \b
     Example:
       trainenv doctor
+      trainenv doctor --json > machine_b.json
     """
+    place = workspace(ctx, as_json=as_json)
     findings = []
-    for finding in examine(workspace(ctx, as_json=as_json).settings):
+    for finding in examine(place.settings):
         findings.append(finding)
         if not as_json:
             print(f"{_MARKS[finding.state]} {finding.name}: {finding.text}", flush=True)
     if as_json:
-        print_json([finding.to_json() for finding in findings])
+        print_json({"findings": [finding.to_json() for finding in findings], "host": place.host().to_json()})
     return 1 if any(finding.state == "error" for finding in findings) else 0

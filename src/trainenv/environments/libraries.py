@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -76,18 +76,28 @@ def missing(
     absolute search paths may name in place of ``prefix`` (see ``visible_as``). A library that
     nothing needs, and that is no extension module, is a plug-in: what it lacks is bearable.
     """
+    return [
+        wanted
+        for file, wanted in _outside(files, present)
+        if not _on_search_path(prefix, file, wanted.library, carried)
+        and wanted.library not in system_libraries()
+        and not os.path.exists(wanted.library)
+    ]
+
+
+def outside(files: Iterable[ElfFile], present: Iterable[str]) -> list[MissingLibrary]:
+    """What the ELF ``files`` of a prefix ask for that is not among its ``present`` files and links."""
+    return [wanted for _, wanted in _outside(files, present)]
+
+
+def _outside(files: Iterable[ElfFile], present: Iterable[str]) -> Iterator[tuple[ElfFile, MissingLibrary]]:
     files = list(files)
     names = {os.path.basename(path) for path in present}
     needed = {os.path.basename(library) for file in files for library in file.libraries}
-    found: list[MissingLibrary] = []
     for file in files:
         for library in file.libraries:
-            if os.path.basename(library) in names or _on_search_path(prefix, file, library, carried):
-                continue
-            if library in _system_libraries() or os.path.exists(library):
-                continue
-            found.append(MissingLibrary(file.path, library, _bearable(file.path, library, needed)))
-    return found
+            if os.path.basename(library) not in names:
+                yield file, MissingLibrary(file.path, library, _bearable(file.path, library, needed))
 
 
 def _bearable(path: str, library: str, needed: set[str]) -> str:
@@ -114,21 +124,29 @@ def _on_search_path(prefix: Path, file: ElfFile, library: str, carried: Sequence
 
 
 @cache
-def _system_libraries() -> frozenset[str]:
-    """The names of the shared libraries that this machine's dynamic linker finds."""
-    found: set[str] = set()
+def system_libraries() -> Mapping[str, str]:
+    """The shared libraries that this machine's dynamic linker finds: names and where they lie."""
+    found: dict[str, str] = {}
+    own = [Path(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    _list_into(found, own)
     with suppress(OSError):
         listed = subprocess.run(
             [_ldconfig(), "-p"], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
         ).stdout
-        found.update(match[1] for match in re.finditer(r"^\t(\S+) \(", listed, re.MULTILINE))
-    folders = [Path(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+        for match in re.finditer(r"^\t(\S+) \(.* => (.*)$", listed, re.MULTILINE):
+            found.setdefault(match[1], match[2])
     for root in (Path("/"), Path("/usr")):
-        folders += [root / "lib", root / "lib64", *root.glob("lib/*-linux-gnu*"), *root.glob("lib/*-linux-musl*")]
+        places = [root / "lib", root / "lib64", *root.glob("lib/*-linux-gnu*"), *root.glob("lib/*-linux-musl*")]
+        _list_into(found, places)
+    return found
+
+
+def _list_into(found: dict[str, str], folders: Iterable[Path]) -> None:
     for folder in folders:
         with suppress(OSError):
-            found.update(name for name in os.listdir(folder) if ".so" in name)
-    return frozenset(found)
+            for name in os.listdir(folder):
+                if ".so" in name:
+                    found.setdefault(name, f"{folder}/{name}")
 
 
 def _ldconfig() -> str:

@@ -37,19 +37,22 @@ _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
 _MOST = 64 * 1024 * 1024
 """Bytes read at once, whatever a damaged file says of its sizes."""
 _DAMAGED = (struct.error, ValueError, OverflowError, OSError)
-_GLIBC = re.compile(r"GLIBC_(\d+)\.(\d+)")
+_VERSIONED = re.compile(r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)+)\Z")
 
 
 class Needs(NamedTuple):
     """What an ELF file asks of the machine it runs on.
 
     ``machine`` is spelled as by ``platform.machine()``. ``glibc`` is the newest glibc whose symbols
-    it uses, as ``(2, 17)``, and ``None`` without any. ``libraries`` are its ``DT_NEEDED`` names.
+    it uses, as ``(2, 17)``, and ``None`` without any; ``glibcxx`` and ``cxxabi`` the same for
+    libstdc++. ``libraries`` are its ``DT_NEEDED`` names.
     """
 
     machine: str
-    glibc: tuple[int, int] | None
+    glibc: tuple[int, ...] | None
     libraries: tuple[str, ...]
+    glibcxx: tuple[int, ...] | None = None
+    cxxabi: tuple[int, ...] | None = None
 
 
 class _Dynamic(NamedTuple):
@@ -108,15 +111,17 @@ def _needs(read: Read) -> Needs | None:
         dynamic = _dynamic(read)
         if dynamic is None:
             return Needs(machine, None, ())
-        versions = [
-            (int(major), int(minor)) for name in _version_needs(read, dynamic) for major, minor in _GLIBC.findall(name)
-        ]
+        newest: dict[str, tuple[int, ...]] = {}
+        for name in _version_needs(read, dynamic):
+            if match := _VERSIONED.match(name):
+                version = tuple(map(int, match[2].split(".")))
+                newest[match[1]] = max(version, newest.get(match[1], version))
     except _DAMAGED:
         return Needs(machine, None, ())
     libraries = tuple(
         _string(dynamic.strings, value).decode(errors="replace") for tag, value in dynamic.entries if tag == _DT_NEEDED
     )
-    return Needs(machine, max(versions, default=None), libraries)
+    return Needs(machine, newest.get("GLIBC"), libraries, newest.get("GLIBCXX"), newest.get("CXXABI"))
 
 
 def _reader(data: Data) -> Read:
