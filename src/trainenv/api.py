@@ -352,6 +352,24 @@ class Workspace:
 
         return load_method(self.settings.methods_dir, name)
 
+    def new_method(self, name: str, *, conda_env: str | None = None, source: str | None = None) -> Method:
+        """Make a method from method ``source``, or from a template that trains at once.
+
+        ``conda_env`` defaults to what ``source`` names, else to the workspace's only environment.
+        """
+        from trainenv.training import new_method
+
+        if conda_env is None and source is None and len(names := [each.name for each in self.environments()]) == 1:
+            conda_env = names[0]
+        found = None if source is None else self.method(source)
+        return new_method(self.settings.methods_dir, name, conda_env, found)
+
+    def set_environment(self, method: str, conda_env: str, *, stage: str | None = None) -> Method:
+        """Let a method, or one stage of it, run in another environment."""
+        from trainenv.training import set_environment
+
+        return set_environment(self.method(method), conda_env, stage)
+
     def methods_naming(self, conda_env: str) -> list[str]:
         """The training methods that name environment ``conda_env`` for a stage."""
         from trainenv.training import BrokenMethod

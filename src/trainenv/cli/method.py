@@ -6,18 +6,63 @@ import sys
 
 import click
 
-from trainenv.cli.completion import METHOD
+from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.output import json_option, print_json, print_table, workspace
+from trainenv.training.method import STAGES
 
 
 @click.group()
 def method() -> None:
-    """List, show and validate training methods.
+    """Make, list, show and validate training methods.
 
     \b
     Example:
-      trainenv method list
+      trainenv method new my_method --conda-env my_training_env
     """
+
+
+@method.command()
+@click.argument("name")
+@click.option("--conda-env", metavar="ENV", type=ENVIRONMENT, help="The environment that it runs in.")
+@click.option("--from", "source", metavar="METHOD", type=METHOD, help="Copy this method, not the template.")
+@json_option
+@click.pass_context
+def new(ctx: click.Context, name: str, conda_env: str | None, source: str | None, as_json: bool) -> None:
+    """Make a training method that trains at once, to build upon.
+
+    Without --conda-env it runs in the workspace's only environment.
+
+    \b
+    Example:
+      trainenv method new my_method --conda-env my_training_env
+      trainenv train my_method
+    """
+    made = workspace(ctx, as_json=as_json).new_method(name, conda_env=conda_env, source=source)
+    if as_json:
+        print_json(made.to_json())
+        return
+    print(f"Made {made.name} in {made.folder}")
+    print(f"Run it: trainenv train {made.name}")
+
+
+@method.command("set-env")
+@click.argument("name", metavar="METHOD", type=METHOD)
+@click.argument("conda_env", metavar="ENV", type=ENVIRONMENT)
+@click.option("--stage", type=click.Choice(STAGES), help="Only for this stage.")
+@json_option
+@click.pass_context
+def set_env(ctx: click.Context, name: str, conda_env: str, stage: str | None, as_json: bool) -> None:
+    """Let a method, or one stage of it, run in another environment; its file's comments stay.
+
+    \b
+    Example:
+      trainenv method set-env my_method my_training_env --stage infer
+    """
+    changed = workspace(ctx, as_json=as_json).set_environment(name, conda_env, stage=stage)
+    if as_json:
+        print_json(changed.to_json())
+    else:
+        print(f"{name} runs {f'stage {stage}' if stage else 'by default'} in {conda_env}")
 
 
 @method.command("list")

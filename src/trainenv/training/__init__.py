@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trainenv.training.chart import draw
     from trainenv.training.executor import Executor, LocalExecutor
     from trainenv.training.method import BrokenMethod, Method, list_methods, load_method, validate
+    from trainenv.training.method_editing import new_method, set_environment
     from trainenv.training.parameters import checked_parameters
     from trainenv.training.run import Event, cancel, follow, start, wait
     from trainenv.training.task import Task, list_tasks, load_task
@@ -32,6 +33,8 @@ __all__ = [
     "list_tasks",
     "load_method",
     "load_task",
+    "new_method",
+    "set_environment",
     "start",
     "validate",
     "wait",
@@ -41,6 +44,7 @@ _MODULES = {
     "chart": ("draw",),
     "executor": ("Executor", "LocalExecutor"),
     "method": ("BrokenMethod", "Method", "list_methods", "load_method", "validate"),
+    "method_editing": ("new_method", "set_environment"),
     "parameters": ("checked_parameters",),
     "run": ("Event", "cancel", "follow", "start", "wait"),
     "task": ("Task", "list_tasks", "load_task"),
