@@ -26,6 +26,16 @@ def test_code_that_ends_well_is_done(bench: Bench) -> None:
     assert task.log_file.read_text() == "hello\n"
 
 
+def test_a_task_is_waited_for_and_cancelled_where_it_is_at_hand(bench: Bench) -> None:
+    ended = bench.start("print('step=1 loss=0.5')").wait()
+    assert ended.metrics == {"step": 1, "loss": 0.5}
+    assert ended.wait() == ended
+    running = bench.start_and_hear("import time; print('up', flush=True); time.sleep(600)")
+    with pytest.raises(TaskError, match="still running"):
+        running.wait(timeout=0.1)
+    assert running.cancel().status == "cancelled"
+
+
 def test_exit_code_is_the_codes_own(bench: Bench) -> None:
     task = wait(bench.start("raise SystemExit(41)"))
     assert (task.status, task.exit_code) == ("failed", 41)

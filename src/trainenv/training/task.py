@@ -90,6 +90,23 @@ class Task:
             return f"{self.status} (exit code {self.exit_code})"
         return self.status
 
+    def wait(self, timeout: float | None = None) -> Task:
+        """The task once it has ended. Raises ``TaskError`` if that takes over ``timeout`` seconds.
+
+        Example::
+
+            Workspace().start("breast_cancer_sgd", epochs=20).wait().metrics["accuracy"]
+        """
+        from trainenv.training.run import wait
+
+        return wait(self, timeout)
+
+    def cancel(self) -> Task:
+        """End the task and what it started; returns its end. Raises ``TaskError`` if nothing of it runs."""
+        from trainenv.training.run import cancel
+
+        return cancel(self)
+
     def to_json(self) -> dict[str, Any]:
         """The content of ``task.json``."""
         values = asdict(self)
