@@ -137,9 +137,7 @@ class _Packer:
             python=self._found.python,
             created_by=_created_by(),
             packages=self._found.packages,
-            host_needs=self._needs.host_needs(
-                self._found.files, self._found.packages, self._found.virtual_packages
-            ),
+            host_needs=self._needs.host_needs(self._found.files, self._found.packages, self._found.virtual_packages),
             files=tuple(self._hashed_files()),
         )
 
