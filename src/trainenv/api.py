@@ -417,6 +417,18 @@ class Workspace:
 
         return cancel(task)
 
+    def metrics(self, task: Task) -> list[dict[str, int | float | None]]:
+        """All that a task measured, a record for each line of metrics in its log."""
+        from trainenv.training import metrics
+
+        return metrics.read(str(task.metrics_file))
+
+    def remove_tasks(self, tasks: Sequence[Task]) -> None:
+        """Remove ended tasks with their logs, metrics and outputs. Raises ``TaskError`` if one still runs."""
+        from trainenv.training import remove_tasks
+
+        remove_tasks(tasks)
+
     def tasks(self) -> list[Task]:
         """All tasks, newest first."""
         from trainenv.training import list_tasks

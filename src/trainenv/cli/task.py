@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
+from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.cli.train import exit_code_of
+from trainenv.training.task import STATUSES
 
 
 @click.group()
 def task() -> None:
-    """List, show and read the logs of tasks.
+    """List, show, cancel and remove tasks; read their logs and metrics.
 
     \b
     Example:
@@ -21,22 +24,37 @@ def task() -> None:
 
 
 @task.command("list")
+@click.option("--method", type=METHOD, metavar="METHOD", help="Only tasks of this method.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only tasks that stand so.")
+@click.option("--conda-env", type=ENVIRONMENT, metavar="ENV", help="Only tasks that ran in this environment.")
+@click.option("--limit", type=click.IntRange(1), help="Only the newest so many.")
 @json_option
 @click.pass_context
-def list_tasks(ctx: click.Context, as_json: bool) -> None:
+def list_tasks(
+    ctx: click.Context,
+    method: str | None,
+    status: str | None,
+    conda_env: str | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
     """List the tasks of the workspace, newest first.
 
     \b
     Example:
-      trainenv task list --json
+      trainenv task list --method breast_cancer_sgd --status done --json
     """
     place = workspace(ctx, as_json=as_json)
-    tasks = place.tasks()
+    wanted = {"method": method, "status": status, "conda_env": conda_env}
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    tasks = [found for found in place.tasks() if all(getattr(found, name) == value for name, value in asked.items())][
+        :limit
+    ]
     if as_json:
         print_json([found.to_json() for found in tasks])
         return
     if not tasks:
-        print("No tasks yet. Start one: trainenv train METHOD")
+        print("No such task" if asked else "No tasks yet. Start one: trainenv train METHOD")
         return
     print_table(
         ["Id", "Method", "Stage", "Environment", "Status", "Started", "Metrics"],
@@ -104,7 +122,88 @@ def logs(ctx: click.Context, identifier: str, follow: bool) -> int:
     return exit_code_of(place.task(found.id))
 
 
+@task.command()
+@click.argument("identifier", metavar="ID")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw them into a .png or .svg file instead.",
+)
+@json_option
+@click.pass_context
+def metrics(ctx: click.Context, identifier: str, plot: Path | None, as_json: bool) -> None:
+    """Print what a task measured, a row for each line of metrics in its log.
+
+    \b
+    Example:
+      trainenv task metrics 2026 --plot metrics.svg
+    """
+    place = workspace(ctx, as_json=as_json)
+    found = place.task(identifier)
+    if plot is not None:
+        from trainenv.training import draw
+
+        draw([found], plot)
+    records = place.metrics(found)
+    if as_json:
+        print_json(records)
+    elif plot is not None:
+        print(f"Drew {len(records)} records of {found.id} into {plot}")
+    elif not records:
+        print(f"{found.id} has no metrics" + (" yet" if found.active else ""))
+    else:
+        columns = list(dict.fromkeys(name for record in records for name in record))
+        rows = [[_number(record[name]) if name in record else "" for name in columns] for record in records]
+        print_table(columns, rows, right=columns)
+
+
+@task.command()
+@click.argument("identifiers", metavar="ID...", nargs=-1, required=True)
+@json_option
+@click.pass_context
+def cancel(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> None:
+    """End running tasks, and all that they started.
+
+    The code may save what it wants within its grace period; what is left then is killed.
+
+    \b
+    Example:
+      trainenv task cancel 20260101-120000-a1b2c3
+    """
+    place = workspace(ctx, as_json=as_json)
+    ended = [place.cancel(found) for found in [place.task(identifier) for identifier in identifiers]]
+    if as_json:
+        print_json([found.to_json() for found in ended])
+        return
+    for found in ended:
+        print(f"{found.id}: {found.outcome}")
+
+
+@task.command()
+@click.argument("identifiers", metavar="ID...", nargs=-1, required=True)
+@json_option
+@click.pass_context
+def remove(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> None:
+    """Remove tasks that have ended: their logs, metrics and outputs.
+
+    \b
+    Example:
+      trainenv task remove 20260101-120000-a1b2c3
+    """
+    place = workspace(ctx, as_json=as_json)
+    found = [place.task(identifier) for identifier in identifiers]
+    place.remove_tasks(found)
+    if as_json:
+        print_json([removed.id for removed in found])
+        return
+    for removed in found:
+        print(f"Removed {removed.id}")
+
+
+def _number(value: int | float | None) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _metrics(values: dict[str, int | float | None]) -> str:
-    return " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
-    )
+    return " ".join(f"{key}={_number(value)}" for key, value in values.items())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainenv.training.method_editing import new_method, set_environment
     from trainenv.training.parameters import checked_parameters
     from trainenv.training.run import Event, cancel, follow, start, wait
-    from trainenv.training.task import Task, list_tasks, load_task
+    from trainenv.training.task import Task, list_tasks, load_task, remove_tasks
 
 __all__ = [
     "BrokenMethod",
@@ -34,6 +34,7 @@ __all__ = [
     "load_method",
     "load_task",
     "new_method",
+    "remove_tasks",
     "set_environment",
     "start",
     "validate",
@@ -47,7 +48,7 @@ _MODULES = {
     "method_editing": ("new_method", "set_environment"),
     "parameters": ("checked_parameters",),
     "run": ("Event", "cancel", "follow", "start", "wait"),
-    "task": ("Task", "list_tasks", "load_task"),
+    "task": ("Task", "list_tasks", "load_task", "remove_tasks"),
 }
 
 

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from trainenv.errors import TaskError
 from trainenv.training import processes, record
 
 ACTIVE = ("queued", "running")
+STATUSES = (*ACTIVE, "done", "failed", "cancelled", "lost")
 
 _STAGING = ".new-"
 _STALE_SECONDS = 3600.0
@@ -205,6 +206,28 @@ def list_tasks(tasks_dir: Path) -> list[Task]:
         except TaskError:
             continue
     return sorted(tasks, key=lambda task: (task.created, task.id), reverse=True)
+
+
+def remove_tasks(tasks: Sequence[Task]) -> None:
+    """Remove the folders of tasks; of none if one of them still waits or runs, or its processes do.
+
+    Raises ``TaskError``. A folder vanishes with one rename, so nobody meets half of one.
+    """
+    for task in tasks:
+        if task.active or processes.with_variable(record.TASK_DIR_VARIABLE, str(task.folder)):
+            raise TaskError(
+                f"task {task.id} is still {'running' if not task.active else task.status}",
+                hint=f"End it with `trainenv task cancel {task.id}`",
+            )
+    for task in tasks:
+        gone = task.folder.parent / f"{_STAGING}{task.id}-{secrets.token_hex(4)}"
+        try:
+            task.folder.rename(gone)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise TaskError(f"{task.folder} can't be removed", cause=error.strerror or str(error)) from None
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _load(folder: Path) -> Task:

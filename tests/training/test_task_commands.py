@@ -1,0 +1,89 @@
+"""``trainenv task``: what became of tasks, and an end of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCommand
+from tests.training.conftest import Bench
+from trainenv import Workspace
+from trainenv.training import processes
+
+MEASURING = "for step in range(1, 4): print(f'step={step} loss={1 / step}', flush=True)"
+SLEEPING = "import time; print('up', flush=True); time.sleep(600)"
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def task(bench: Bench, trainenv: RunCommand) -> Command:
+    """Run ``trainenv task …``, which must go well; its output."""
+
+    def run(*arguments: str) -> str:
+        done = trainenv(Workspace(bench.settings.root), "task", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_metrics_are_printed_and_drawn(bench: Bench, task: Command, tmp_path: Path) -> None:
+    measured = bench.start(MEASURING).wait()
+    records = json.loads(task("metrics", measured.id, "--json"))
+    assert [record["step"] for record in records] == [1, 2, 3] and records[1]["loss"] == 0.5
+    table = task("metrics", measured.id).splitlines()
+    assert table[0].split() == ["step", "loss"] and table[2].split() == ["2", "0.5"]
+    task("metrics", measured.id, "--plot", str(tmp_path / "metrics.svg"))
+    assert (tmp_path / "metrics.svg").read_text().startswith("<?xml")
+    silent = bench.start("print('nothing')").wait()
+    assert "has no metrics" in task("metrics", silent.id)
+
+
+def test_the_list_shows_what_is_asked_for(bench: Bench, task: Command) -> None:
+    done = bench.start("print('ok')").wait()
+    failed = bench.start("raise SystemExit(3)").wait()
+
+    def ids(*arguments: str) -> list[str]:
+        return [item["id"] for item in json.loads(task("list", *arguments, "--json"))]
+
+    assert set(ids()) == {done.id, failed.id}
+    assert ids("--status", "done") == [done.id]
+    assert ids("--status", "failed", "--method", "probe", "--conda-env", bench.environment) == [failed.id]
+    assert ids("--method", "other") == []
+    assert len(ids("--limit", "1")) == 1
+    assert "No such task" in task("list", "--status", "lost")
+
+
+def test_cancelled_tasks_leave_nothing_behind(bench: Bench, task: Command) -> None:
+    tasks = [bench.start_and_hear(SLEEPING) for _ in range(2)]
+    shown = task("cancel", *(each.id for each in tasks))
+    assert shown.count("cancelled") == 2
+    for each in tasks:
+        assert bench.code_processes(each) == []
+
+
+def test_only_what_has_ended_is_removed(bench: Bench, task: Command, trainenv: RunCommand) -> None:
+    ended = bench.start("print('ok')").wait()
+    running = bench.start_and_hear(SLEEPING)
+    place = Workspace(bench.settings.root)
+    done = trainenv(place, "task", "remove", ended.id, running.id)
+    assert done.returncode == 1 and f"trainenv task cancel {running.id}" in done.stderr
+    assert ended.folder.is_dir() and running.folder.is_dir()
+
+    # Its supervisor is gone, so it is lost; but its code goes on.
+    processes.send(signal.SIGKILL, [bench.supervisor(running)])
+    bench.until(lambda: place.task(running.id).status == "lost")
+    assert trainenv(place, "task", "remove", running.id).returncode == 1
+    for pid in bench.code_processes(running):
+        os.kill(pid, signal.SIGKILL)
+    bench.until(lambda: not bench.code_processes(running))
+    assert json.loads(task("remove", ended.id, running.id, "--json")) == [ended.id, running.id]
+    assert list(bench.settings.tasks_dir.iterdir()) == []
+    done = trainenv(place, "task", "remove", ended.id)
+    assert done.returncode == 1 and "no task" in done.stderr
