@@ -42,6 +42,20 @@ def test_the_short_form(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1h 30m", 5400), ("1d", 86400), ("~", None)],
+)
+def test_how_long_a_task_may_run(tmp_path: Path, text: str, seconds: float | None) -> None:
+    assert load(tmp_path, f"file: train.py\nresources: {{time: {text}}}\n").time_limit == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "2 weeks", "true", "[1]", ".inf", ".nan", "1h30", '""'])
+def test_no_time_that_a_task_could_run(tmp_path: Path, text: str) -> None:
+    with pytest.raises(MethodError, match=r"method.yaml:2: resources.time: it must be a time above 0"):
+        load(tmp_path, f"file: train.py\nresources: {{time: {text}}}\n")
+
+
 def test_the_long_form(tmp_path: Path) -> None:
     method = load(
         tmp_path,

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import trainenv
+from trainenv.cli.train import exit_code_of
 from trainenv.errors import TaskError
 from trainenv.training import processes
-from trainenv.training.run import cancel, follow, wait
+from trainenv.training.run import cancel, follow, start, wait
 from trainenv.training.task import Task, list_tasks, load_task, reload
 
 if TYPE_CHECKING:
@@ -59,6 +60,24 @@ def test_cancel_lets_the_code_end_itself(bench: Bench) -> None:
     ended = cancel(task)
     assert (ended.status, ended.exit_code) == ("cancelled", 0)
     assert task.log_file.read_text() == "up\nsaved a checkpoint\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "ended_by"),
+    [
+        ("import time; time.sleep(60)", None, "SIGTERM"),
+        ("import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); time.sleep(60)", 0, None),
+        (HIDING + "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", None, "SIGKILL"),
+    ],
+)
+def test_no_task_runs_over_its_time(bench: Bench, code: str, exit_code: int | None, ended_by: str | None) -> None:
+    yaml = "conda_env: small_env\nfile: train.py\nresources: {time: 0.5s}\n"
+    method = bench.method(code, yaml=yaml)
+    task = wait(start(bench.settings, method, {}, prefix=bench.prefix, grace_seconds=0.3))
+    assert (task.status, task.exit_code, task.signal) == ("failed", exit_code, ended_by)
+    assert task.error == "it ran longer than its time limit of 0.5 s"
+    assert exit_code_of(task) not in (0, 130)
+    assert bench.code_processes(task) == []
 
 
 def test_an_interrupt_reaches_the_code_as_one(bench: Bench) -> None:

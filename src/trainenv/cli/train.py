@@ -83,9 +83,9 @@ def exit_code_of(task: Task) -> int:
         return 130
     if task.signal:
         return 128 + signal.Signals[task.signal].value
-    if task.exit_code is not None:
-        return task.exit_code
-    return 0 if task.status == "done" else 1
+    if task.status == "done":
+        return 0
+    return task.exit_code or 1
 
 
 def _parameters(settings: tuple[str, ...]) -> dict[str, object]:

@@ -31,7 +31,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Method:
-    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read."""
+    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read.
+
+    ``time_limit`` is how many seconds a task of it may run; None means any time.
+    """
 
     name: str
     folder: Path
@@ -42,6 +45,7 @@ class Method:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    time_limit: float | None = None
     error: ClassVar[None] = None
 
     @property
@@ -96,6 +100,7 @@ class Method:
             },
             "parameters": {name: parameter.to_json() for name, parameter in self.parameters.items()},
             "environment": dict(self.environment),
+            "time_limit": self.time_limit,
             "error": None,
         }
 

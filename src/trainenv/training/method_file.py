@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from trainenv.training.method import FILE_NAME, STAGES, Method, Stage
 from trainenv.training.parameters import TYPES, Parameter, closest
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_DURATION = re.compile(rf"{_DURATION_PART.pattern}(\s*{_DURATION_PART.pattern})*")
 _TYPE_OF = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 
@@ -26,7 +30,7 @@ def read_method(folder: Path) -> Method:
     except OSError as error:
         raise MethodError(f"{path} can't be read", cause=error.strerror or str(error)) from None
     top = _Section(path, "", _parse(path, content))
-    top.allow("name", "description", "type", "conda_env", "file", "stages", "parameters", "environment")
+    top.allow("name", "description", "type", "conda_env", "file", "stages", "parameters", "environment", "resources")
     if top.text("name", folder.name) != folder.name:
         raise top.refusal("name", f"the folder is called {folder.name!r}, and a method has its folder's name")
     return Method(
@@ -39,6 +43,7 @@ def read_method(folder: Path) -> Method:
         stages=_stages(top),
         parameters=_parameters(top),
         environment=_environment(top),
+        time_limit=_time_limit(top),
     )
 
 
@@ -229,6 +234,22 @@ def _environment(top: _Section) -> dict[str, str]:
             raise section.refusal(name, "a variable's value must be text or a number", "Put it in quotes")
         variables[name] = str(value)
     return variables
+
+
+def _time_limit(top: _Section) -> float | None:
+    """``resources.time`` in seconds: a number of them, or text such as ``2h`` or ``1h 30m``."""
+    if "resources" not in top:
+        return None
+    section = top.section("resources")
+    section.allow("time")
+    value = section.value("time")
+    if value is None:
+        return None
+    if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
+        value = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise section.refusal("time", "it must be a time above 0", "Write it as 90s, 30m, 2h or 1h 30m")
+    return float(value)
 
 
 def _plain(value: Any) -> Any:

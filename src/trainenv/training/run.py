@@ -78,6 +78,7 @@ def start(
         host=os.uname().nodename,
         user=_user(),
         grace_seconds=grace_seconds,
+        time_limit_seconds=method.time_limit,
     )
     try:
         return (executor or LocalExecutor(settings)).submit(task)

@@ -113,6 +113,9 @@ class _Supervision:
         self._log = _Log(folder)
         self._wait_status: int | None = None
         self._kill_at: float | None = None
+        limit = task.get("time_limit_seconds")
+        self._ends_at = None if limit is None else time.monotonic() + limit
+        self._out_of_time = False
         self._refreshed = time.monotonic()
 
     def run(self) -> None:
@@ -150,14 +153,21 @@ class _Supervision:
             received = b""
         for number in received:
             if number in _CANCELLING:
-                if self._kill_at is None:
-                    self._kill_at = time.monotonic() + self._task["grace_seconds"]
-                try:
-                    os.killpg(self._code.pid, number)
-                except ProcessLookupError:
-                    pass
+                self._ask_to_end(number)
+        if self._kill_at is None and self._ends_at is not None and time.monotonic() >= self._ends_at:
+            self._out_of_time = True
+            self._ask_to_end(signal.SIGTERM)
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             processes.send(signal.SIGKILL, processes.descendants(os.getpid()))
+
+    def _ask_to_end(self, number: int) -> None:
+        """Send the code a signal; from the first one on its grace period runs."""
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + self._task["grace_seconds"]
+        try:
+            os.killpg(self._code.pid, number)
+        except ProcessLookupError:
+            pass
 
     def _refresh(self) -> None:
         """Keep the metrics in ``task.json`` about a second behind the code."""
@@ -177,14 +187,19 @@ class _Supervision:
         assert self._wait_status is not None
         code = os.waitstatus_to_exitcode(self._wait_status)
         self._code.returncode = code
-        status = "cancelled" if self._kill_at is not None else "done" if code == 0 else "failed"
+        status = "done" if code == 0 else "failed"
+        error = None
+        if self._out_of_time:
+            status, error = "failed", f"it ran longer than its time limit of {self._task['time_limit_seconds']:g} s"
+        elif self._kill_at is not None:
+            status = "cancelled"
         if code >= 0:
-            return {"status": status, "exit_code": code, "signal": None}
+            return {"status": status, "exit_code": code, "signal": None, "error": error}
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"SIG{-code}"
-        return {"status": status, "exit_code": None, "signal": name}
+        return {"status": status, "exit_code": None, "signal": name, "error": error}
 
     def _write_patiently(self) -> None:
         """Record the end; while there is no room on the disk, wait for some."""

@@ -54,6 +54,7 @@ class Task:
     user: str
     supervisor: dict[str, object]
     grace_seconds: float
+    time_limit_seconds: float | None = None
     git_commit: str | None = None
     started: str | None = None
     finished: str | None = None
