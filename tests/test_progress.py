@@ -22,7 +22,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainenv.progress import JsonLinesReporter, Reporter, RichReporter, SilentReporter, human_time
+from trainenv.progress import JsonLinesReporter, Reporter, SilentReporter
+from trainenv.terminal import TerminalReporter, human_time
 
 
 def work(reporter: Reporter) -> None:
@@ -116,7 +117,7 @@ def test_silence_keeps_the_notices(capsys: pytest.CaptureFixture[str]) -> None:
 def logged_lines() -> list[str]:
     out = io.StringIO()
     with pytest.raises(RuntimeError, match="no room"):
-        work(RichReporter(out))
+        work(TerminalReporter(out))
     return out.getvalue().splitlines()
 
 
@@ -149,7 +150,7 @@ def test_a_log_has_no_bars_whatever_the_environment_says(
 def test_a_long_name_is_never_cut_in_a_log() -> None:
     out = io.StringIO()
     name = "package Python from " + "/a/rather/long/folder" * 12
-    with RichReporter(out).step(name):
+    with TerminalReporter(out).step(name):
         pass
     assert re.fullmatch(rf"✓ {name} +\d+ ms", out.getvalue().strip())
 
@@ -159,8 +160,8 @@ def test_a_long_name_is_never_cut_in_a_log() -> None:
 
 LASTING = """
 import sys, time
-from trainenv.progress import RichReporter
-reporter = RichReporter()
+from trainenv.terminal import TerminalReporter
+reporter = TerminalReporter()
 with reporter.step("short"):
     pass
 with reporter.step("outer"):

@@ -4,6 +4,8 @@ Work opens a step, moves it forward, and says notices; who watches decides how t
 
     with reporter.step("pack tabular_env", total=size, unit="B") as step:
         step.advance(len(block))
+
+What a terminal or a log file shows is in ``terminal``.
 """
 
 from __future__ import annotations
@@ -14,11 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
-
-if TYPE_CHECKING:
-    from rich.live import Live
-    from rich.text import Text
+from typing import Protocol, TextIO
 
 
 class Step(Protocol):
@@ -32,6 +30,9 @@ class Step(Protocol):
 
     def detail(self, text: str) -> None:
         """Say what is being worked on now, in a few words."""
+
+    def conclude(self, text: str, **figures: int) -> None:
+        """Say what came of the step, for its last line; ``figures`` are the same for programs."""
 
 
 class Reporter(Protocol):
@@ -51,6 +52,8 @@ class _NullStep:
     def expect(self, total: int) -> None: ...
 
     def detail(self, text: str) -> None: ...
+
+    def conclude(self, text: str, **figures: int) -> None: ...
 
 
 class SilentReporter:
@@ -73,6 +76,7 @@ class _JsonStep:
     def __init__(self, out: JsonLinesReporter, name: str, total: int | None, unit: str) -> None:
         self._out, self._name, self._total, self._unit = out, name, total, unit
         self._done = 0
+        self.figures: dict[str, int] = {}
         self._written = time.monotonic()
         self._counting = threading.Lock()
 
@@ -90,6 +94,9 @@ class _JsonStep:
 
     def detail(self, text: str) -> None:
         self._out.write({"event": "detail", "step": self._name, "text": text})
+
+    def conclude(self, text: str, **figures: int) -> None:
+        self.figures = figures
 
     def write(self, event: str, **more: object) -> None:
         self._out.write(
@@ -119,175 +126,85 @@ class JsonLinesReporter:
         except BaseException:
             step.write("failed", seconds=round(time.monotonic() - begun, 3))
             raise
-        step.write("done", seconds=round(time.monotonic() - begun, 3))
+        step.write("done", seconds=round(time.monotonic() - begun, 3), **step.figures)
 
     def notice(self, text: str) -> None:
         self.write({"event": "notice", "text": text})
 
 
-class _ShownStep:
-    """A running step of a ``RichReporter``: what its line says."""
+class _Gathering:
+    """A reporter whose steps in bytes are parts of one step; all else it passes on."""
 
-    def __init__(self, name: str, depth: int, total: int | None, unit: str) -> None:
-        self.name = name
-        self.depth = depth
-        self.total = total
-        self.unit = unit
-        self.done = 0
-        self.working_on = ""
-        self._begun = time.monotonic()
-        self._counting = threading.Lock()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._begun
-
-    def advance(self, amount: int = 1) -> None:
-        with self._counting:
-            self.done += amount
-
-    def expect(self, total: int) -> None:
-        self.total = total
-
-    def detail(self, text: str) -> None:
-        self.working_on = text
-
-
-_SHOWN_AFTER = 0.2
-"""Seconds that a step must last to be shown while it runs; what is over sooner would only flicker."""
-
-_NAME_CELLS, _TIME_CELLS, _BAR_CELLS = 56, 9, 16
-"""Widths in terminal cells. Times stand one below the other, in a log file as well."""
-
-
-class RichReporter:
-    """Shows a bar for a step while it runs, and one line with its time and amount when it is over.
-
-    Where the stream is no terminal there is no bar, only the lines. Steps inside a step are indented
-    and come before it.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        from rich.console import Console
-
-        stream = stream or sys.stderr
-        self.console = Console(file=stream, highlight=False)
-        plain = self.console.is_dumb_terminal or self.console.options.ascii_only
-        self._has_bars = stream.isatty() and not plain
-        self._live: Live | None = None
-        self._running: list[_ShownStep] = []
+    def __init__(self, reporter: Reporter, whole: Step) -> None:
+        self._reporter = reporter
+        self._whole = whole
+        self._totals: list[int] = []
+        self._figures: dict[str, int] = {}
 
     @contextmanager
     def step(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Step]:
-        if self._has_bars and self._live is None:
-            self._live = self._started_live()
-        step = _ShownStep(name, len(self._running), total, unit)
-        self._running.append(step)
-        mark = ("✗", "red")
-        try:
-            yield step
-            mark = ("✓", "green")
-        finally:
-            self._running.pop()
-            if self._live is not None and not self._running:
-                self._live.stop()
-                self._live = None
-            self.console.print(self._line(step, mark), soft_wrap=True)
+        if unit != "B":
+            with self._reporter.step(name, total, unit) as step:
+                yield step
+            return
+        part = _Part(self, len(self._totals))
+        self._totals.append(0)
+        part.expect(total or 0)
+        yield part
+        self._whole.detail("")
 
     def notice(self, text: str) -> None:
-        from rich.text import Text
+        self._reporter.notice(text)
 
-        self.console.print(Text.assemble("  " * len(self._running), ("!", "yellow"), f" {text}"), soft_wrap=True)
+    def advance(self, amount: int) -> None:
+        self._whole.advance(amount)
 
-    def _started_live(self) -> Live:
-        from rich.live import Live
+    def detail(self, text: str) -> None:
+        self._whole.detail(text)
 
-        live = Live(
-            get_renderable=self._live_lines,
-            console=self.console,
-            transient=True,
-            refresh_per_second=10,
-            redirect_stdout=sys.stdout.isatty(),  # what is piped on must not land here
-        )
-        live.start()
-        return live
+    def expect(self, part: int, total: int) -> None:
+        self._totals[part] = total
+        self._whole.expect(sum(self._totals))
 
-    def _live_lines(self) -> Text:
-        """One line for each step that has been running for a while; a bar for the innermost of them."""
-        from rich.text import Text
-
-        running = [step for step in tuple(self._running) if step.seconds >= _SHOWN_AFTER]
-        lines = []
-        for step in running:
-            line = self._line(step, (_SPINNER[int(step.seconds * 10) % len(_SPINNER)], "green"))
-            if step is running[-1]:
-                line.append_text(_bar(step, self.console.width - line.cell_len - 2))
-            line.truncate(self.console.width - 1)
-            lines.append(line)
-        return Text("\n", no_wrap=True).join(lines)
-
-    def _line(self, step: _ShownStep, mark: tuple[str, str]) -> Text:
-        """``MARK NAME TIME`` and, when the step is over, its amount.
-
-        A name that is too long is cut while the step runs, and pushes the time to the right in the end.
-        """
-        from rich.text import Text
-
-        runs = step in self._running
-        named = Text.assemble("  " * step.depth, mark, f" {step.name}")
-        if runs and step.working_on:
-            named.append(f": {step.working_on}", "dim")
-        cells = _NAME_CELLS
-        if self._has_bars:
-            cells = max(20, min(cells, self.console.width - _TIME_CELLS - _BAR_CELLS - 3))
-        if runs or named.cell_len < cells:
-            named.truncate(cells, overflow="ellipsis", pad=True)
-        named.append(human_time(step.seconds).rjust(_TIME_CELLS), "dim")
-        amount = "" if runs else _amount(step.done, None, step.unit)
-        if amount and not (self._has_bars and named.cell_len + 2 + len(amount) > self.console.width):
-            named.append(f"  {amount}", "dim")
-        return named
+    def conclude(self, figures: dict[str, int]) -> None:
+        for name, figure in figures.items():
+            self._figures[name] = self._figures.get(name, 0) + figure
+        self._whole.conclude(carried(**self._figures), **self._figures)
 
 
-_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+class _Part:
+    """A step that is part of a larger one."""
+
+    def __init__(self, gathering: _Gathering, number: int) -> None:
+        self._gathering = gathering
+        self._number = number
+
+    def advance(self, amount: int = 1) -> None:
+        self._gathering.advance(amount)
+
+    def expect(self, total: int) -> None:
+        self._gathering.expect(self._number, total)
+
+    def detail(self, text: str) -> None:
+        self._gathering.detail(text)
+
+    def conclude(self, text: str, **figures: int) -> None:
+        self._gathering.conclude(figures)
 
 
-def _bar(step: _ShownStep, room: int) -> Text:
-    """A bar with the amount beside it, or what of them has room; to and fro where no total is known."""
-    from rich.text import Text
+@contextmanager
+def gathered(reporter: Reporter, name: str) -> Iterator[Reporter]:
+    """One step for all that is fetched and put in place in the block, by way of the reporter it gives.
 
-    if room < _BAR_CELLS:
-        return Text()
-    if step.total is None:
-        turns = int(step.seconds * 10) % (2 * (_BAR_CELLS - 4))
-        before = min(turns, 2 * (_BAR_CELLS - 4) - turns)
-        filled = 4
-    else:
-        before, filled = 0, min(_BAR_CELLS, _BAR_CELLS * step.done // max(1, step.total))
-    rest = _BAR_CELLS - before - filled
-    bar = Text.assemble("  ", ("─" * before, "bright_black"), ("━" * filled, "green"), ("─" * rest, "bright_black"))
-    amount = "" if step.total is None else _amount(step.done, step.total, step.unit)
-    if amount and len(amount) + 1 <= room - _BAR_CELLS:
-        bar.append(f" {amount}")
-    return bar
+    Its bytes are those of package files: once for each that is fetched, and once for each that is put
+    in place. What one part has to do is known when that part begins.
+    """
+    with reporter.step(name, unit="B") as whole:
+        yield _Gathering(reporter, whole)
 
 
-def human_time(seconds: float) -> str:
-    """Seconds as ``40 ms``, ``1.2 s`` or ``2 min 05 s``."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
-
-
-def _amount(done: int, total: int | None, unit: str) -> str:
-    """``12.3/45.0 MB`` for bytes, ``3/7 packages`` for the rest; nothing where nothing is counted."""
-    if not unit or not (done or total):
-        return ""
-    if unit == "B":
-        return f"{done / 1e6:.1f} MB" if total is None else f"{done / 1e6:.1f}/{total / 1e6:.1f} MB"
-    if total is None:
-        return f"{done} {unit.removesuffix('s') if done == 1 else unit}"
-    return f"{done}/{total} {unit}"
+def carried(packages: int, downloaded: int) -> str:
+    """What came of fetching and installing: ``12 packages, 45.0 MB downloaded``; ``downloaded`` in bytes."""
+    size = f"{downloaded / 1e6:.1f} MB" if downloaded >= 100_000 else f"{downloaded / 1e3:.1f} kB"
+    size = f"{size} downloaded" if downloaded else "nothing downloaded"
+    return f"{packages} package{'' if packages == 1 else 's'}, {size}"

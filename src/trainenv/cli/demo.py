@@ -11,7 +11,7 @@ import click
 from trainenv.cli.output import human_size, print_table
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from trainenv.terminal import TerminalReporter
 
 
 @click.command()
@@ -29,10 +29,10 @@ def demo(folder: Path | None) -> None:
       trainenv demo
     """
     from trainenv.demo import travel
-    from trainenv.progress import RichReporter, human_time
+    from trainenv.terminal import TerminalReporter, human_time
 
-    reporter = RichReporter()
-    audience = _Terminal(reporter.console)
+    reporter = TerminalReporter()
+    audience = _Terminal(reporter)
     begun = time.monotonic()
     journey = travel(folder, reporter, audience)
     audience.say("What came of it")
@@ -50,21 +50,16 @@ def demo(folder: Path | None) -> None:
 
 
 class _Terminal:
-    """Shows an ``Audience`` of the demo on ``console``, between the steps."""
+    """Shows an ``Audience`` of the demo between the steps."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, reporter: TerminalReporter) -> None:
+        self._reporter = reporter
 
     def say(self, headline: str) -> None:
-        self._print(("\n" + headline, "bold"))
+        self._reporter.print(("\n" + headline, "bold"))
 
     def log(self, line: str) -> None:
-        self._print(("  │ ", "dim"), line)
+        self._reporter.print(("  │ ", "dim"), (line, ""))
 
     def prove(self, fact: str) -> None:
-        self._print(("=", "bold green"), f" {fact}")
-
-    def _print(self, *pieces: str | tuple[str, str]) -> None:
-        from rich.text import Text
-
-        self._console.print(Text.assemble(*pieces), soft_wrap=True)
+        self._reporter.print(("=", "bold green"), (f" {fact}", ""))

@@ -38,9 +38,10 @@ def environment_options(command: F) -> F:
 
 def workspace(ctx: click.Context, *, as_json: bool = False) -> Workspace:
     """The workspace that the command line means; with ``as_json`` its progress is JSON lines."""
-    from trainenv.progress import JsonLinesReporter, RichReporter
+    from trainenv.progress import JsonLinesReporter
+    from trainenv.terminal import TerminalReporter
 
-    return Workspace(ctx.find_root().obj, reporter=JsonLinesReporter() if as_json else RichReporter())
+    return Workspace(ctx.find_root().obj, reporter=JsonLinesReporter() if as_json else TerminalReporter())
 
 
 def chosen(place: Workspace, name: str | None, prefix: str | None, argument: str | None = None) -> Environment:
