@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import os
+import shutil
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -216,3 +221,85 @@ def test_a_wheel_whose_own_hashes_are_wrong_is_installed_as_it_is(
     for name in ("first", "second"):
         workspace.create(name, f"python={python_here()}", files=[requirements])
         assert "careless" in _module(workspace, name).read_text()
+
+
+def _only_md5(channel: Path) -> None:
+    """Take the sha256 out of a channel's index, as very old ones have it."""
+    repodata = channel / "noarch/repodata.json"
+    content = json.loads(repodata.read_text())
+    for record in content["packages"].values():
+        del record["sha256"]
+    repodata.write_text(json.dumps(content))
+
+
+def _at(tmp_path: Path, channel: Path | str, name: str) -> Workspace:
+    """Workspace ``name`` on ``channel``; all of them share one cache."""
+    root = tmp_path / name
+    root.mkdir()
+    settings = f'channels = ["{channel}"]\nhost_fallback = false\ncache_dir = "{tmp_path}/one-cache"\n'
+    (root / "trainenv.toml").write_text(settings)
+    return Workspace(root)
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+def test_without_sha256_the_md5_tells_whose_entry_it_is(tmp_path: Path, channel: Path, over_http: bool) -> None:
+    other = support.make_channel(tmp_path / "other")
+    support.add_package(other, "base", files={path: f"{path} of the other\n" for path in FILES})
+    _only_md5(channel)
+    _only_md5(other)
+    assert _contents(_at(tmp_path, other, "first").create("one", "base").prefix) != FILES
+    with support.served(channel) as url:
+        place = _at(tmp_path, url if over_http else channel, "second")
+        assert _contents(place.create("two", "base").prefix) == FILES
+        entry = _entry(place).folder.stat().st_ino
+        assert _contents(place.create("three", "base").prefix) == FILES
+        assert _entry(place).folder.stat().st_ino == entry, "an entry that is known is not fetched again"
+
+
+def test_a_local_package_with_another_md5_is_refused(tmp_path: Path, channel: Path, place: Workspace) -> None:
+    _only_md5(channel)
+    support.add_package(tmp_path / "channel", "more", files={"share/more": "more\n"})
+    file = channel / "noarch/base-1.0-0.tar.bz2"
+    file.write_bytes((channel / "noarch/more-1.0-0.tar.bz2").read_bytes())
+    with pytest.raises(InstallError, match="its md5 differs"):
+        place.create("chat", "base")
+    assert place.environments() == []
+
+
+def test_an_entry_that_is_replaced_while_it_is_looked_at(tmp_path: Path) -> None:
+    """Two channels may have another file of the same name; processes that use both take turns in the cache."""
+    entry = cache_health.entry_of(tmp_path, "two-1.0-0")
+
+    def fill(folder: Path, content: str) -> None:
+        (folder / "info").mkdir(parents=True)
+        paths = []
+        for number in range(200):
+            (folder / f"f{number}").write_text(content)
+            digest = hashlib.sha256(content.encode()).hexdigest()
+            paths.append({"_path": f"f{number}", "path_type": "hardlink", "sha256": digest, "size_in_bytes": 1})
+        (folder / "info/paths.json").write_text(json.dumps({"paths": paths, "paths_version": 1}))
+        (folder / "info/index.json").write_text("{}")
+
+    def exchange(stop: threading.Event) -> None:
+        for turn in itertools.count():
+            if stop.is_set():
+                return
+            fill(tmp_path / f"next{turn}", str(turn % 10))
+            if entry.folder.exists():
+                entry.folder.rename(tmp_path / f"last{turn}")
+            (tmp_path / f"next{turn}").rename(entry.folder)
+            shutil.rmtree(tmp_path / f"last{turn}", ignore_errors=True)
+
+    fill(entry.folder, "0")
+    stop = threading.Event()
+    other = threading.Thread(target=exchange, args=(stop,))
+    other.start()
+    try:
+        found = [cache_health.damage(entry, full=turn % 2 == 0) for turn in range(60)]
+        for _ in range(20):
+            entry.stamp.unlink(missing_ok=True)
+            cache_health.stamp(entry)
+    finally:
+        stop.set()
+        other.join()
+    assert set(found) == {None}

@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainenv.channels import package_check
+
 FULL_CHECK_SECONDS = 7 * 24 * 3600.0
 """After this time content is read again, also where nothing seems changed: bits can flip on a disk."""
 
-_FORMAT = 1
+_MOST_LOOKS = 5
+_FORMAT = 2
 _TRUSTED = ("info/paths.json", "info/index.json", "info/files", "info/link.json")
 
 
@@ -47,8 +50,32 @@ def entry_of(cache_dir: Path, stem: str) -> Entry:
 def damage(entry: Entry, *, full: bool = False) -> str | None:
     """What is wrong with ``entry``, None if nothing is; ``full`` reads every file.
 
-    An entry that is sound is stamped. One that is not there has no damage.
+    An entry that is sound is stamped. One that is not there has no damage. Another process may put a new one
+    in its place meanwhile, for the same name may mean another file in another channel: then that is looked at.
     """
+    for _ in range(_MOST_LOOKS):
+        with suppress(FileNotFoundError):
+            before = _present(entry)
+            found = _damage(entry, full)
+            if found is None or _present(entry) == before:
+                return found
+    return None
+
+
+def _present(entry: Entry) -> list[int] | None:
+    try:
+        return _identity(entry)
+    except FileNotFoundError:
+        return None
+
+
+def _identity(entry: Entry) -> list[int]:
+    """Tells the folder from another one in its place, also from one that has got its inode."""
+    status = entry.folder.stat()
+    return [status.st_ino, status.st_mtime_ns]
+
+
+def _damage(entry: Entry, full: bool) -> str | None:
     if not entry.is_there:
         entry.stamp.unlink(missing_ok=True)
         return None
@@ -58,7 +85,7 @@ def damage(entry: Entry, *, full: bool = False) -> str | None:
         return None
     found = next(_differences(entry.folder, known), None)
     if found is None:
-        _write(entry, seen)
+        _write(entry, seen, known.get("md5"))
     return found
 
 
@@ -69,10 +96,27 @@ def condemn(entry: Entry) -> None:
         (entry.folder / "info" / "index.json").unlink()
 
 
-def stamp(entry: Entry) -> None:
-    """Note a fresh entry, whose archive was checked against its sha256 just now."""
-    if entry.is_there and not _read(entry):
-        _write(entry, _fingerprint(entry.folder))
+def stamp(entry: Entry, md5: str | None = None) -> None:
+    """Note a fresh entry, whose archive was checked against its sha256 or ``md5`` just now."""
+    with suppress(FileNotFoundError):  # Another process puts a new one in its place.
+        if entry.is_there and not _read(entry):
+            _write(entry, _fingerprint(entry.folder), md5)
+
+
+def is_of(entry: Entry, md5: str) -> bool:
+    """Whether ``entry`` is known to come from the archive with this ``md5``, which py-rattler does not look at."""
+    return _read(entry).get("md5") == md5
+
+
+def ways_out(entry: Entry) -> list[str]:
+    """The links of ``entry`` that lead out of the prefix they are put into."""
+    known: list[str] | None = _read(entry).get("ways_out")
+    return package_check.ways_out(entry.folder) if known is None else known
+
+
+def is_stamped(entry: Entry) -> bool:
+    """Whether ``entry`` was looked at before, and found sound."""
+    return bool(_read(entry))
 
 
 def entries(cache_dir: Path) -> Iterator[Entry]:
@@ -107,6 +151,9 @@ def _walk(folder: str, inside: str) -> Iterator[tuple[str, os.stat_result]]:
 def _differences(folder: Path, known: dict[str, Any]) -> Iterator[str]:
     if "trusted" in known and known["trusted"] != _trusted(folder):
         yield "its own list of files was changed"
+        return
+    if not known and (fault := package_check.fault(folder)):
+        yield fault
         return
     try:
         listed = json.loads((folder / "info" / "paths.json").read_bytes())["paths"]
@@ -164,21 +211,23 @@ def _read(entry: Entry) -> dict[str, Any]:
     """The stamp, ``{}`` where there is none or the folder is another one than was stamped."""
     try:
         content = json.loads(entry.stamp.read_bytes())
-        if content["format"] == _FORMAT and content["folder"] == entry.folder.stat().st_ino:
-            return {key: content[key] for key in ("fingerprint", "trusted", "checked")}
+        if content["format"] == _FORMAT and content["folder"] == _identity(entry):
+            return {key: content[key] for key in ("fingerprint", "trusted", "checked", "md5", "ways_out")}
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {}
 
 
-def _write(entry: Entry, fingerprint: str) -> None:
+def _write(entry: Entry, fingerprint: str, md5: str | None) -> None:
     entry.stamp.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": _FORMAT,
-        "folder": entry.folder.stat().st_ino,
+        "folder": _identity(entry),
         "fingerprint": fingerprint,
         "trusted": _trusted(entry.folder),
         "checked": time.time(),
+        "md5": md5,
+        "ways_out": package_check.ways_out(entry.folder),
     }
     beside = entry.stamp.with_name(f".{entry.stamp.name}.{os.getpid()}")
     beside.write_text(json.dumps(content))
