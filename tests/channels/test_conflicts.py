@@ -47,7 +47,7 @@ def test_conda_packages_that_exclude_each_other(place: Workspace) -> None:
         ("five", "you ask for five: no channel has it"),
         ("one=3", "you ask for one 3.*: no channel has it"),
         ("four", "four 1.0 needs nowhere >=2: no channel has it"),
-        ("gpu", "gpu 1.0 needs __cuda >=99: this machine has it not"),
+        ("gpu", "gpu 1.0 needs __cuda >=99: this machine has none"),
     ],
 )
 def test_conda_packages_that_are_not_there(place: Workspace, spec: str, line: str) -> None:
@@ -94,7 +94,51 @@ def test_a_pypi_package_that_is_nowhere(place: Workspace, wheels: Path, tmp_path
 def test_the_command_line_prints_them_below_its_line(place: Workspace, trainenv: RunCommand) -> None:
     done = trainenv(place, "create", "-n", "chat", "two", "three")
     assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if not line.startswith(("✓", "✗"))]
+    lines = [line for line in done.stderr.splitlines() if not line.lstrip().startswith(("✓", "✗"))]
     assert lines[0].startswith("trainenv: error: no set of packages")
     assert "  two 1.0 needs one <2" in lines
     assert "Traceback" not in done.stderr
+
+
+def test_a_version_that_is_nowhere(place: Workspace, wheels: Path, tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# one\ngreeter==9 \\\n  --hash=sha256:" + "0" * 64 + "\n")
+    details = _details(place, PYTHON, files=[file])
+    assert "there is no version of greeter==9" in details
+    assert f"{file} line 2: greeter==9" in details
+
+
+def test_a_constraint_that_excludes_what_is_asked_for(place: Workspace, wheels: Path, tmp_path: Path) -> None:
+    (tmp_path / "limits").mkdir()
+    limits = tmp_path / "limits/constraints.txt"
+    limits.write_text("# of the team\ngreeter>=2\n")
+    file = tmp_path / "requirements.txt"
+    file.write_text("-c limits/constraints.txt\nneeds_greeter\n")
+    details = _details(place, PYTHON, files=[file])
+    assert "needs-greeter needs greeter<2, and greeter>=2 is wanted as well" in details
+    assert f"{file} line 2: needs_greeter" in details
+    assert f"{limits} line 2: greeter>=2" in details
+
+
+def test_a_file_that_is_gone(place: Workspace, wheels: Path, tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("greeter\nodd @ file:///not/there/odd-1.0-py3-none-any.whl\n")
+    details = _details(place, PYTHON, files=[file])
+    assert f"{file} line 2: odd @ file:///not/there/odd-1.0-py3-none-any.whl" in details
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [("this is : bad", "found `i`"), ("-r nowhere.txt", "No such file"), ("a==1 b", "Trailing `b`")]
+)
+def test_a_line_that_can_not_be_read(
+    place: Workspace, wheels: Path, tmp_path: Path, trainenv: RunCommand, line: str, words: str
+) -> None:
+    included = tmp_path / "more.txt"
+    included.write_text(f"greeter\n# é\n{line}\n")
+    file = tmp_path / "requirements.txt"
+    file.write_text("-r more.txt\n")
+    done = trainenv(place, "create", "-n", "chat", PYTHON, "-r", str(file))
+    assert done.returncode == 2
+    assert f"{included} line 3 can't be read: " in done.stderr
+    assert words in done.stderr
+    assert place.environments() == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import support
-from tests.conftest import MakeWorkspace, RunCommand, python_here
+from tests.conftest import MakeWorkspace, RunCommand, program, python_here
 from trainenv import ChannelError, Workspace
 from trainenv.channels.access import Access
 from trainenv.channels.mirror import CondaFile, PypiFile, mirror
@@ -252,3 +253,30 @@ def test_what_can_not_be_added_is_explained(
     assert done.returncode == code
     assert message in done.stderr
     assert python not in trainenv(workspace, "doctor").stdout
+
+
+def test_a_full_disk_is_said_and_the_mirror_goes_on_afterwards(make_workspace: MakeWorkspace, tmp_path: Path) -> None:
+    channel = support.make_channel(tmp_path / "large-channel")
+    support.add_package(channel, "large", files={f"share/{n}": os.urandom(100_000).hex() for n in range(30)})
+    place = make_workspace()
+    place.create("data", "large", channels=[str(channel)])
+    folder = tmp_path / "small-disk"
+    folder.mkdir()
+    command = " ".join(program(place, "channel", "mirror", "data", "-o", str(folder)))
+    script = f"""mount -t tmpfs -o size=1m tmpfs {folder}
+{command}; echo $?
+find {folder} -name '*.bz2' -o -name '.partial-*' -o -name repodata.json
+mount -o remount,size=50m {folder}
+{command} >/dev/null; echo $?"""
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["1", "0"], done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("trainenv: error: ")]
+    assert len(errors) == 1
+    assert "No space left" in errors[0]
+    assert "Free space" in errors[0]

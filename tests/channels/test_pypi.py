@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from trainenv.channels.pypi import constraint_options, pip_settings, run_uv, uv_environment, uv_options
+from tests import support
+from trainenv.channels.access import Access
+from trainenv.channels.pypi import (
+    constraint_options,
+    learn_indexes,
+    pip_settings,
+    run_uv,
+    uv_environment,
+    uv_options,
+)
+from trainenv.channels.uv_settings import uv_files
 from trainenv.errors import ChannelError
 
 
@@ -136,3 +146,42 @@ def test_what_uv_has_started_ends_with_it(tmp_path: Path) -> None:
 def _state(pid: str) -> str:
     done = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
     return done.stdout.strip()[:1]
+
+
+def test_what_uv_was_told_itself_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's file, one beside the requirements, and one that a variable names."""
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pip/")
+    monkeypatch.chdir(tmp_path)
+    assert _index(tmp_path) == "https://pip/"
+    assert "--index-strategy" in uv_options()
+    own = _conf(tmp_path / "config/uv/uv.toml", '[[index]]\nurl = "https://me:s3cret@extra/"\n')
+    assert _index(tmp_path) == "https://pip/", "an index more is no other default"
+    _conf(own, 'index-strategy = "first-index"\n[[index]]\nurl = "https://me:s3cret@own/"\ndefault = true\n')
+    assert "UV_DEFAULT_INDEX" not in uv_environment(tmp_path)
+    assert "--index-strategy" not in uv_options()
+    assert [file.summary for file in uv_files()] == ["index, index-strategy (https://own/)"]
+    access = Access()
+    learn_indexes(access)
+    assert access.credentials.secrets == {"s3cret"}
+    own.unlink()
+    _conf(tmp_path / "project/pyproject.toml", '[tool.uv.pip]\nindex-url = "https://project/"\n')
+    (tmp_path / "project/deep").mkdir()
+    assert "UV_DEFAULT_INDEX" not in uv_environment(tmp_path, tmp_path / "project/deep")
+    assert "UV_DEFAULT_INDEX" in uv_environment(tmp_path, tmp_path)
+    monkeypatch.setenv("UV_CONFIG_FILE", str(_conf(tmp_path / "named.toml", 'index-url = "https://named/"\n')))
+    assert "UV_DEFAULT_INDEX" not in uv_environment(tmp_path)
+    monkeypatch.setenv("UV_CONFIG_FILE", str(_conf(tmp_path / "broken.toml", "index-url = \n")))
+    assert uv_files() == []
+
+
+def test_uv_really_asks_the_index_of_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    support.make_wheel(tmp_path / "wheels", "greeter", "3.0")
+    monkeypatch.setenv("PIP_INDEX_URL", support.refusing())
+    with support.served(tmp_path / "wheels") as url:
+        _conf(tmp_path / "wheels/simple/greeter/index.html", '<a href="../../greeter-3.0-py3-none-any.whl">.</a>')
+        _conf(tmp_path / "config/uv/uv.toml", f'index-url = "{url}/simple"\n')
+        pip_settings.cache_clear()
+        arguments = ["pip", "compile", "--python", sys.executable, *uv_options(), "-o", str(tmp_path / "out.txt"), "-"]
+        code, output = run_uv(arguments, cache_dir=tmp_path / "cache", folder=tmp_path, standard_input="greeter\n")
+    assert code == 0, output
+    assert "greeter==3.0" in (tmp_path / "out.txt").read_text()

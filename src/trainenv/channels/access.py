@@ -38,7 +38,10 @@ _ENVIRONMENT = threading.Lock()
 
 @dataclass(frozen=True)
 class Access:
-    """``proxies`` are URLs by scheme. ``ssl_cert_file`` holds the roots to trust; None means the usual ones."""
+    """``proxies`` are URLs by scheme. ``ssl_cert_file`` holds the roots to trust; None means the usual ones.
+
+    ``read_timeout`` is how many seconds a server may be silent.
+    """
 
     credentials: Credentials = field(default_factory=Credentials)
     proxies: Mapping[str, str] = field(default_factory=dict)
@@ -46,6 +49,7 @@ class Access:
     offline: bool = False
     priority: str = "strict"
     channel_alias: str | None = None
+    read_timeout: float = 60.0
 
     @classmethod
     def of(cls, settings: Settings, addresses: Iterable[str] = ()) -> Access:
@@ -58,6 +62,7 @@ class Access:
             offline=settings.offline,
             priority=settings.channel_priority,
             channel_alias=settings.channel_alias,
+            read_timeout=settings.read_timeout,
         )
 
     def public(self, text: str) -> str:
@@ -142,10 +147,10 @@ class Access:
     def uv_variables(self) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
         """The variables for uv, and file descriptors that it must inherit.
 
-        Credentials go through a netrc that lies in memory only. uv's cache keeps the address of each
-        page, so it can't be used where that holds a token.
+        Credentials go through a netrc that lies in memory only; git, which uv starts, gets them as
+        headers. uv's cache keeps the address of each page, so it can't be used where that holds a token.
         """
-        found = self.variables()
+        found = {**self.variables(), **self._git_variables()}
         if self.credentials.token_opens_index:
             found["UV_NO_CACHE"] = "1"
         if self.offline:
@@ -156,6 +161,21 @@ class Access:
             return
         with in_memory("netrc", content) as (path, descriptor):
             yield {**found, "NETRC": path}, (descriptor,)
+
+    def _git_variables(self) -> dict[str, str]:
+        """git's settings as variables, added to those that are there: what to tell each host, on the first request."""
+        hosts = self.credentials.known_hosts()
+        if not hosts:
+            return {}
+        given = os.environ.get("GIT_CONFIG_COUNT", "")
+        count = int(given) if given.isdecimal() else 0
+        found: dict[str, str] = {}
+        for host, known in hosts.items():
+            for scheme in ("https", "http"):
+                found[f"GIT_CONFIG_KEY_{count}"] = f"http.{scheme}://{host}/.extraHeader"
+                found[f"GIT_CONFIG_VALUE_{count}"] = f"Authorization: {known.basic_header}"
+                count += 1
+        return {**found, "GIT_CONFIG_COUNT": str(count)}
 
     def _headers(self, host: str, path: str) -> dict[str, str] | None:
         found = self.credentials.find(host)

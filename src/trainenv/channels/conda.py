@@ -6,6 +6,7 @@ py-rattler is imported when first used: it costs 0.15 s.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import hashlib
 import os
@@ -13,18 +14,20 @@ import re
 import threading
 import time
 import urllib.error
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-from trainenv.channels import cache_health
+from trainenv.channels import cache_health, package_check, patience
 from trainenv.channels.access import Access
-from trainenv.channels.conflicts import conda_lines
+from trainenv.channels.conflicts import Machine, conda_lines, way_out
+from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.errors import ChannelError, InstallError, SolveError, TrainenvError
-from trainenv.progress import Reporter, Step
+from trainenv.errors import ChannelError, DiskFullError, InstallError, SolveError, TrainenvError
+from trainenv.progress import Reporter, Step, carried
 from trainenv.settings import Settings
 
 if TYPE_CHECKING:
@@ -186,8 +189,9 @@ def solve(
     cache_dir: Path,
     installed: Sequence[PrefixRecord] = (),
     access: Access | None = None,
+    target: Target | None = None,
 ) -> list[RepoDataRecord]:
-    """The records that satisfy ``specs``; what is ``installed`` is kept where it can be.
+    """The records that satisfy ``specs`` on ``target``; what is ``installed`` is kept where it can be.
 
     Raises ``SolveError`` when nothing does, ``ChannelError`` when a channel can't be read.
     """
@@ -195,7 +199,9 @@ def solve(
     from rattler.exceptions import FetchRepoDataError, GatewayError, SolverError
 
     access = access or Access()
-    overrides = rattler.VirtualPackageOverrides.from_env()
+    target = target or Target()
+    virtual = target.virtual_packages()
+    published = any(source.name != HOST for source in sources)
 
     async def work(sharded: bool) -> list[RepoDataRecord]:
         gateway = rattler.Gateway(
@@ -207,23 +213,28 @@ def solve(
             sources=[source.channel for source in sources],
             specs=match_specs(_at_their_sources(specs, sources)),
             gateway=gateway,
+            platforms=[rattler.Subdir(target.subdir), rattler.Subdir("noarch")],
             locked_packages=list(installed),
-            virtual_packages=rattler.VirtualPackage.detect(overrides),
+            virtual_packages=list(virtual.values()),
             channel_priority=access.channel_priority,
+            exclude_newer=target.cutoff if published else None,
         )
 
     (cache_dir / "repodata").mkdir(parents=True, exist_ok=True)
     try:
         try:
-            return _run(lambda: work(sharded=True))
+            return _run(lambda: patience.patient(work(sharded=True), access.read_timeout))
         except (GatewayError, FetchRepoDataError):
-            return _run(lambda: work(sharded=False))
+            return _run(lambda: patience.patient(work(sharded=False), access.read_timeout))
+    except patience.SilenceError:
+        raise _silent(f"channel {', '.join(source.name for source in sources)}", access) from None
     except SolverError as error:
+        machine = Machine({name: str(package.version) for name, package in virtual.items()}, target.is_this_machine)
         raise SolveError(
             "no set of packages satisfies the specification",
             cause=access.public(_one_line(str(error))),
-            hint=f"Channels asked: {', '.join(source.name for source in sources) or 'none'}",
-            details=[access.public(line) for line in conda_lines(str(error))],
+            hint=way_out(str(error)) or _asked(sources, target),
+            details=[access.public(line) for line in conda_lines(str(error), machine)],
         ) from None
     except (GatewayError, FetchRepoDataError, OSError) as error:
         raise ChannelError(
@@ -231,6 +242,11 @@ def solve(
             cause=access.public(_one_line(str(error))),
             hint=_channel_hint(str(error), access),
         ) from None
+
+
+def _asked(sources: Sequence[Source], target: Target) -> str:
+    platform = f" for {target.platform}" if target.is_foreign else ""
+    return f"Channels asked{platform}: {', '.join(source.name for source in sources) or 'none'}"
 
 
 def _at_their_sources(specs: Sequence[str], sources: Sequence[Source]) -> list[str]:
@@ -279,34 +295,44 @@ def install(
     access = access or Access()
     fresh = [record for record in records if not isinstance(record, rattler.PrefixRecord)]
     entries = [cache_health.entry_of(cache_dir, _stem(record)) for record in fresh]
-    for entry in entries:
+    for record, entry in zip(fresh, entries, strict=True):
         if found := cache_health.damage(entry):
             reporter.notice(f"{entry.folder.name} was damaged in the package cache ({found}): it is fetched again")
             cache_health.condemn(entry)
+        elif entry.is_there and record.sha256 is None and not cache_health.is_of(entry, _md5(record)):
+            cache_health.condemn(entry)  # py-rattler takes it for any package of that name, version and build.
     if access.offline:
         _require_cached(fresh, entries)
     for record in fresh:
         _check_local_package(record)
     cache = cache_dir / "pkgs"
     cache.mkdir(parents=True, exist_ok=True)
-    with reporter.step("conda packages", total=len(records), unit="packages") as step:
-        try:
-            _run(
-                lambda: rattler.install(
-                    list(records),
-                    target_prefix=prefix,
-                    alternative_target_prefix=target_prefix,
-                    package_cache=PackageCache.new_layered([cache], False, ValidationMode.skip()),
-                    client=access.client(),
-                    requested_specs=[spec._match_spec for spec in match_specs(specs)],
-                    reporter=cast("InstallerReporter", _InstallReporter(step)),
-                    show_progress=False,
-                )
+    gate = _Gate(fresh, entries, prefix)
+    with reporter.step("conda packages", unit="B") as step:
+        listener = _InstallReporter(step, gate, _coming(fresh, prefix))
+
+        async def work() -> None:
+            await rattler.install(
+                list(records),
+                target_prefix=prefix,
+                alternative_target_prefix=target_prefix,
+                package_cache=PackageCache.new_layered([cache], False, ValidationMode.skip()),
+                client=access.client(),
+                requested_specs=[spec._match_spec for spec in match_specs(specs)],
+                reporter=cast("InstallerReporter", listener),
+                show_progress=False,
             )
+
+        try:
+            _run(lambda: patience.patient(work(), access.read_timeout, waits=lambda: listener.downloads > 0))
+        except patience.SilenceError:
+            raise _silent(f"the server of {', '.join(listener.being_fetched)}", access) from None
         except (InstallerError, LinkError, TransactionError, OSError) as error:
+            if gate.refused:
+                raise gate.refusal() from None
             text = access.public(_one_line(str(error)))
             if "No space left" in text or "os error 28" in text:
-                raise InstallError(
+                raise DiskFullError(
                     f"no space left on the disk of {prefix.parent}",
                     cause=text,
                     hint="Free some; nothing was changed",
@@ -314,8 +340,35 @@ def install(
             raise InstallError(
                 "a conda package could not be installed", cause=text, hint="Nothing was changed; try again"
             ) from None
-    for entry in entries:
-        cache_health.stamp(entry)
+        if gate.refused:
+            raise gate.refusal()
+        step.conclude(
+            carried(listener.linked, listener.downloaded), packages=listener.linked, downloaded=listener.downloaded
+        )
+    for record, entry in zip(fresh, entries, strict=True):
+        cache_health.stamp(entry, _md5(record))
+
+
+def _coming(records: Sequence[RepoDataRecord], prefix: Path) -> dict[str, int]:
+    """The size in bytes of the file of each package that ``prefix`` does not have yet, by name."""
+    return {
+        record.name.normalized: record.size or 0
+        for record in records
+        if not (prefix / "conda-meta" / f"{_stem(record)}.json").exists()
+    }
+
+
+def _md5(record: RepoDataRecord) -> str:
+    """The md5 of a package's archive, ``""`` where its channel gives none."""
+    return record.md5.hex() if record.md5 else ""
+
+
+def _silent(who: str, access: Access) -> ChannelError:
+    return ChannelError(
+        f"{who} stopped answering",
+        cause=f"nothing came for {access.read_timeout:g} s",
+        hint="Nothing was changed. Try again; read_timeout in trainenv.toml allows more seconds",
+    )
 
 
 def _stem(record: RepoDataRecord) -> str:
@@ -338,51 +391,147 @@ def _require_cached(records: Sequence[RepoDataRecord], entries: Sequence[cache_h
 
 def _check_local_package(record: RepoDataRecord) -> None:
     """py-rattler does not check what comes from ``file://``, and a wrong file would poison the cache."""
-    if not record.url.startswith("file:") or record.sha256 is None:
+    kind, wanted = ("sha256", record.sha256) if record.sha256 else ("md5", record.md5)
+    if not record.url.startswith("file:") or not wanted:
         return
     file = Path(unquote(urlsplit(record.url).path))
     try:
         with file.open("rb") as stream:
-            found = hashlib.sha256()
+            found = hashlib.new(kind, usedforsecurity=False)
             while block := stream.read(1 << 20):
                 found.update(block)
     except OSError as error:
         raise InstallError(f"package {file} can't be read", cause=error.strerror or str(error)) from None
-    if found.digest() != record.sha256:
+    if found.digest() != wanted:
         raise InstallError(
             f"package {file} is not what its channel says",
-            cause="its sha256 differs from the one in repodata.json",
+            cause=f"its {kind} differs from the one in repodata.json",
             hint="Index the channel again, or remove the file and fetch it anew",
         )
 
 
+class _Gate:
+    """Lets no package be linked whose files would go elsewhere than into the prefix.
+
+    A refused one is condemned: py-rattler then finds it incomplete, and fails.
+    """
+
+    def __init__(self, records: Sequence[RepoDataRecord], entries: Sequence[cache_health.Entry], prefix: Path) -> None:
+        self._entries = {record.name.normalized: entry for record, entry in zip(records, entries, strict=True)}
+        self._roads = package_check.Roads(package_check.ways_out_of_records(prefix))
+        self.refused: dict[str, str] = {}
+
+    def look_at(self, name: str) -> None:
+        """Refuse the package ``name``, which is about to be linked, if there is something against it."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return
+        known = cache_health.is_stamped(entry)
+        reason = None if known else package_check.fault(entry.folder)
+        reason = reason or self._roads.fault(name, entry.folder, cache_health.ways_out(entry))
+        if reason:
+            self.refused[entry.folder.name] = reason
+            cache_health.condemn(entry)
+
+    def refusal(self) -> InstallError:
+        package, reason = next(iter(self.refused.items()))
+        return InstallError(
+            f"package {package} is not to be trusted",
+            cause=reason,
+            hint="Nothing was changed. Tell who made the package, or take another channel",
+        )
+
+
 class _InstallReporter:
-    """Passes py-rattler's events on as one step; they come from other threads."""
+    """Passes py-rattler's events on as one step in bytes; they come from other threads.
 
-    def __init__(self, step: Step) -> None:
+    ``sizes`` are those of the package files to be linked, by name. A file that is fetched counts twice,
+    when it comes and when it is linked.
+    """
+
+    def __init__(self, step: Step, gate: _Gate, sizes: Mapping[str, int]) -> None:
         self._step = step
+        self._gate = gate
+        self._sizes = sizes
+        self._total = sum(sizes.values())
+        self._counting = threading.Lock()
+        self._fetched: dict[int, str] = {}
+        self._came: dict[int, int] = {}
+        self._linking: dict[int, str] = {}
+        self.downloaded = 0
+        self.linked = 0
+        step.expect(self._total)
 
-    def on_transaction_start(self, total_operations: int) -> None:
-        self._step.expect(total_operations)
+    @property
+    def being_fetched(self) -> list[str]:
+        return list(self._fetched.values())
 
-    def on_link_start(self, operation: int, package_name: str) -> int:
-        self._step.detail(package_name)
+    @property
+    def downloads(self) -> int:
+        """How many packages are on their way."""
+        return len(self._fetched)
+
+    def on_populate_cache_start(self, operation: int, package_name: str) -> int:
+        self._fetched[operation] = package_name
         return operation
 
-    def on_transaction_operation_complete(self, operation: int) -> None:
-        self._step.advance()
+    def on_download_start(self, cache_entry: int) -> int:
+        name = self._fetched[cache_entry]
+        with self._counting:
+            if cache_entry not in self._came:  # What broke off begins once more.
+                self._came[cache_entry] = 0
+                self._total += self._sizes.get(name, 0)
+                self._step.expect(self._total)
+        self._name_work()
+        return cache_entry
+
+    def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
+        with self._counting:
+            more = max(0, progress - self._came[download_idx])
+            self._came[download_idx] += more
+            self.downloaded += more
+        self._step.advance(more)
+
+    def on_populate_cache_complete(self, cache_entry: int) -> None:
+        self._fetched.pop(cache_entry, None)
+        self._name_work()
+
+    def on_link_start(self, operation: int, package_name: str) -> int:
+        self._gate.look_at(package_name)
+        self._linking[operation] = package_name
+        self._name_work()
+        return operation
+
+    def on_link_complete(self, index: int) -> None:
+        name = self._linking.pop(index)
+        with self._counting:
+            self.linked += 1
+        self._step.advance(self._sizes.get(name, 0))
+        self._name_work()
+
+    def _name_work(self) -> None:
+        """Say what is waited for: downloads before links, of several the one that began first."""
+        fetched = [name for entry, name in tuple(self._fetched.items()) if entry in self._came]
+        for what, names in (("download", fetched), ("link", [*self._linking.values()])):
+            if names:
+                self._step.detail(f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else ""))
+                return
 
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run ``work`` in an event loop; collecting afterwards avoids py-rattler's crash at exit."""
+    """Run ``work`` in an event loop."""
+    _collect_at_exit()
 
     async def main() -> T:
         return await work()
 
-    try:
-        return asyncio.run(main())
-    finally:
-        gc.collect()
+    return asyncio.run(main())
+
+
+@cache
+def _collect_at_exit() -> None:
+    """Avoid py-rattler's crash while an interpreter that used it shuts down."""
+    atexit.register(gc.collect)
 
 
 def _one_line(text: str) -> str:

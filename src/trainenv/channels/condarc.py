@@ -18,6 +18,7 @@ _HONOURED = (
     "custom_channels",
     "default_channels",
     "offline",
+    "remote_read_timeout_secs",
     "proxy_servers",
     "ssl_verify",
 )
@@ -91,6 +92,9 @@ def _changes(settings: Settings, found: Condarc) -> Iterator[tuple[str, Any]]:
         yield "mirrors", {**mirrors, **settings.mirrors}
     if (proxies := _mapping(found, "proxy_servers")) and "proxy" not in settings.stated:
         yield "proxies", {str(scheme): str(url) for scheme, url in proxies.items() if url and "://" not in str(scheme)}
+    seconds = values.get("remote_read_timeout_secs")
+    if isinstance(seconds, (int, float)) and seconds > 0 and "read_timeout" not in settings.stated:
+        yield "read_timeout", float(seconds)
     if values.get("offline") is True and "offline" not in settings.stated:
         yield "offline", True
     if (

@@ -49,9 +49,13 @@ class Credential:
     @property
     def header(self) -> str:
         """The value of the ``Authorization`` header."""
-        if not self.username:
-            return f"Bearer {self.secret}"
-        return f"Basic {base64.b64encode(f'{self.username}:{self.secret}'.encode()).decode()}"
+        return self.basic_header if self.username else f"Bearer {self.secret}"
+
+    @property
+    def basic_header(self) -> str:
+        """The same for those that know no bearer tokens; a token's user is ``__token__``."""
+        user = self.username or _TOKEN_USER
+        return f"Basic {base64.b64encode(f'{user}:{self.secret}'.encode()).decode()}"
 
 
 class Credentials:

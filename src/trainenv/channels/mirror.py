@@ -57,7 +57,6 @@ _ENTRY_KEYS = {
     "version",
 }
 _WAIT_SECONDS = 0.5
-_SILENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def _copy(url: str, target: Path, access: Access) -> None:
         time.sleep(_WAIT_SECONDS * attempt)
         try:
             with (
-                access.opener().open(access.request(url), timeout=_SILENCE_SECONDS) as source,
+                access.opener().open(access.request(url), timeout=access.read_timeout) as source,
                 target.open("wb") as out,
             ):
                 expected = source.headers.get("Content-Length")

@@ -2,7 +2,7 @@
 
 uv reads neither ``pip.conf`` nor ``PIP_*``, but a team's mirrors, proxies and certificates stand
 there. So pip's settings are read here and told to uv in its own words. What the user set for uv
-itself (``UV_*``) is left alone and wins.
+itself (``UV_*``, ``uv.toml``, ``[tool.uv]``) is left alone and wins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 
 from trainenv.channels.access import Access, in_memory
 from trainenv.channels.credentials import addresses_in
+from trainenv.channels.scratch import scratch_folder
+from trainenv.channels.uv_settings import uv_files
 from trainenv.credentials import without_credentials
 from trainenv.errors import ChannelError
 
@@ -95,13 +97,15 @@ def _configuration_files() -> list[Path]:
     return files
 
 
-def uv_options() -> list[str]:
-    """Options of ``uv pip install`` and ``compile`` that say what pip's settings say.
+def uv_options(folder: Path | None = None) -> list[str]:
+    """Options of ``uv pip install`` and ``compile``, run in ``folder``, that say what pip's settings say.
 
     What may hold a password is told by ``uv_environment``: other users see a command line.
     """
     settings = pip_settings()
-    options = ["--index-strategy", "unsafe-best-match"]
+    options = []
+    if "UV_INDEX_STRATEGY" not in os.environ and not any(file.states("index-strategy") for file in uv_files(folder)):
+        options += ["--index-strategy", "unsafe-best-match"]
     for place in _find_links():
         if without_credentials(place) == place:
             options += ["--find-links", place]
@@ -141,8 +145,8 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def uv_environment(cache_dir: Path) -> dict[str, str]:
-    """The variables under which to start uv: this process's own, with pip's settings and a cache.
+def uv_environment(cache_dir: Path, folder: Path | None = None) -> dict[str, str]:
+    """The variables under which to start uv in ``folder``: this process's own, with pip's settings and a cache.
 
     The cache lies under ``cache_dir``, on the file system of the environments, so that uv can link
     instead of copy; ``UV_CACHE_DIR`` puts it elsewhere.
@@ -159,7 +163,8 @@ def uv_environment(cache_dir: Path) -> dict[str, str]:
     ):
         variables.pop(foreign, None)
     variables.setdefault("UV_CACHE_DIR", str(cache_dir / "uv"))
-    if "index-url" in settings and not variables.get("UV_INDEX_URL"):
+    has_default = variables.get("UV_INDEX_URL") or any(file.default_index for file in uv_files(folder))
+    if "index-url" in settings and not has_default:
         variables.setdefault("UV_DEFAULT_INDEX", settings["index-url"][0])
     if "extra-index-url" in settings and not variables.get("UV_EXTRA_INDEX_URL"):
         variables.setdefault("UV_INDEX", " ".join(settings["extra-index-url"]))
@@ -172,6 +177,8 @@ def uv_environment(cache_dir: Path) -> dict[str, str]:
     if "proxy" in settings:
         variables.setdefault("ALL_PROXY", settings["proxy"][0])
     variables["UV_NO_PROGRESS"] = "1"
+    variables["COLUMNS"] = "100000"  # else it breaks its sentences at the width of the terminal
+    variables.setdefault("RUST_LOG", "uv_installer=debug")  # which packages its cache lacks
     variables["UV_PYTHON_DOWNLOADS"] = "never"
     return variables
 
@@ -185,10 +192,15 @@ def _whole_seconds(timeout: str) -> str:
         ) from None
 
 
-def learn_indexes(access: Access) -> None:
-    """Make ``access`` know the secrets in the addresses that pip's and uv's settings name."""
+def indexes_of_uv(folder: Path | None = None) -> list[str]:
+    """The indexes and places of wheels that uv's own settings name, with the secrets in them."""
     own = " ".join(value for name, value in os.environ.items() if name.startswith("UV_"))
-    for address in [*index_addresses(), *addresses_in(own)]:
+    return [*addresses_in(own), *(address for file in uv_files(folder) for address in file.indexes)]
+
+
+def learn_indexes(access: Access, folder: Path | None = None) -> None:
+    """Make ``access`` know the secrets in the addresses that pip's and uv's settings name."""
+    for address in [*index_addresses(), *indexes_of_uv(folder)]:
         access.credentials.learn_index(address)
 
 
@@ -228,25 +240,37 @@ def run_uv(
 ) -> tuple[int, str]:
     """Run ``uv ARGUMENTS`` in ``folder`` to its end; returns its exit code and its standard error.
 
-    ``on_line`` gets each line of standard error as it is written. ``keep_open`` are file
-    descriptors (locks) that uv inherits, so that they last as long as it does. Whatever ends this
-    function early ends uv and the builds that it has started.
+    ``on_line`` gets each line of standard error as it is written; ``DEBUG`` lines are for it alone.
+    ``keep_open`` are file descriptors (locks) that uv inherits, so that they last as long as it does.
+    Whatever ends this function early ends uv and the builds that it has started.
     """
     access = access or Access()
-    learn_indexes(access)
-    with access.uv_variables() as (variables, descriptors):
-        process = subprocess.Popen(
-            [find_uv(), *arguments],
-            env=uv_environment(cache_dir) | variables,
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            pass_fds=(*keep_open, *descriptors),
-            start_new_session=True,
-        )
+    learn_indexes(access, folder)
+    with scratch_folder() as (scratch, scratch_lock):
+        with access.uv_variables() as (variables, descriptors):
+            process = subprocess.Popen(
+                [find_uv(), *arguments],
+                env={
+                    "UV_HTTP_TIMEOUT": _whole_seconds(str(access.read_timeout)),
+                    **uv_environment(cache_dir, folder),
+                    **variables,
+                    "TMPDIR": str(scratch),
+                },
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                pass_fds=(*keep_open, *descriptors, scratch_lock),
+                start_new_session=True,
+            )
+        return _followed(process, standard_input, on_line, access)
+
+
+def _followed(
+    process: subprocess.Popen[str], standard_input: str, on_line: Callable[[str], None] | None, access: Access
+) -> tuple[int, str]:
     lines: list[str] = []
     with process:
         assert process.stdin is not None
@@ -256,7 +280,8 @@ def run_uv(
                 process.stdin.write(standard_input)
                 process.stdin.close()
             for line in map(access.public, process.stderr):
-                lines.append(line)
+                if not line.startswith("DEBUG "):
+                    lines.append(line)
                 if on_line:
                     on_line(line.strip())
         except BaseException:

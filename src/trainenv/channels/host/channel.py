@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainenv.channels.host import condafile, package
 from trainenv.channels.host.interpreters import Interpreter, find_interpreters
 from trainenv.channels.host.probing import FAILURE_KEPT_SECONDS, identity_of
 from trainenv.errors import ChannelError, InterpreterError
@@ -120,6 +119,9 @@ def _ensure(folder: Path, interpreter: Interpreter, cache_dir: Path, reporter: R
             return str(known["unusable"])
     elif known and "pip" not in known["missing"] and _is_whole(folder, known):
         return None
+    # What makes packages is not needed where they are made already.
+    from trainenv.channels.host import condafile, package
+
     with reporter.step(f"package Python {interpreter.version} from {interpreter.executable}") as step:
         made: dict[str, Any] = {
             "interpreter": str(interpreter.executable),

@@ -112,12 +112,12 @@ def _from_wheel(name: str, path: Path) -> Distribution | None:
 
 def _from_index(name: str, interpreter: Interpreter, seconds: float, cache_dir: Path) -> Distribution | None:
     with tempfile.TemporaryDirectory(prefix="trainenv-index-") as folder:
-        command = [pypi.find_uv(), "pip", "install", "--quiet", "--no-config", "--target", folder]
+        command = [pypi.find_uv(), "pip", "install", "--quiet", "--target", folder]
         command += ["--python", str(interpreter.executable), "--no-deps", "--only-binary", ":all:"]
         try:
             done = subprocess.run(
                 [*command, *pypi.uv_options(), name],
-                env=pypi.uv_environment(cache_dir),
+                env={**pypi.uv_environment(cache_dir), "TMPDIR": folder},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=seconds,

@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,6 +95,8 @@ class Prober:
         answers = {path: self._recall(path) for path in wanted}
         missing = [path for path, answer in answers.items() if answer is None]
         if missing:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(max_workers=min(8, len(missing))) as pool:
                 answers.update(zip(missing, pool.map(_ask, missing), strict=True))
             for path in missing:
