@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import http.server
 import io
@@ -40,8 +41,10 @@ def add_package(
     files: Mapping[str, str] | None = None,
     depends: Sequence[str] = (),
     prefix_files: Mapping[str, str] | None = None,
+    subdir: str = "noarch",
+    day: str | None = None,
 ) -> Path:
-    """Put a noarch package into ``channel``.
+    """Put a package into ``channel``, for all platforms unless ``subdir`` names one; ``day`` is when it was made.
 
     ``files`` are contents by path; in ``prefix_files`` every ``@PREFIX@`` becomes the prefix.
     """
@@ -50,7 +53,10 @@ def add_package(
     patched = {path: text.replace("@PREFIX@", placeholder).encode() for path, text in (prefix_files or {}).items()}
     stem = f"{name}-{version}-0"
     index = {"name": name, "version": version, "build": "0", "build_number": 0, "depends": list(depends)}
-    index |= {"subdir": "noarch", "noarch": "generic"}
+    index |= {"subdir": subdir} | ({"noarch": "generic"} if subdir == "noarch" else {})
+    if day is not None:
+        made = datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.timezone.utc)
+        index["timestamp"] = int(made.timestamp() * 1000)
     paths = [
         {"_path": path, "path_type": "hardlink", "sha256": hashlib.sha256(data).hexdigest(), "size_in_bytes": len(data)}
         | ({"prefix_placeholder": placeholder, "file_mode": "text"} if path in patched else {})
@@ -60,20 +66,23 @@ def add_package(
     members["info/index.json"] = json.dumps(index).encode()
     members["info/paths.json"] = json.dumps({"paths": paths, "paths_version": 1}).encode()
     members["info/files"] = "".join(f"{entry['_path']}\n" for entry in paths).encode()
-    file = channel / "noarch" / f"{stem}.tar.bz2"
+    if not (channel / subdir).is_dir():
+        (channel / subdir).mkdir()
+        _write_index(channel / subdir, {})
+    file = channel / subdir / f"{stem}.tar.bz2"
     with tarfile.open(file, "w:bz2") as tar:
         for path, data in members.items():
             member = tarfile.TarInfo(path)
             member.size, member.mode = len(data), 0o755 if path.startswith("bin/") else 0o644
             tar.addfile(member, io.BytesIO(data))
     raw = file.read_bytes()
-    known = json.loads((channel / "noarch" / "repodata.json").read_text())["packages"]
+    known = json.loads((channel / subdir / "repodata.json").read_text())["packages"]
     known[file.name] = index | {
         "sha256": hashlib.sha256(raw).hexdigest(),
         "md5": hashlib.md5(raw).hexdigest(),
         "size": len(raw),
     }
-    _write_index(channel / "noarch", known)
+    _write_index(channel / subdir, known)
     return file
 
 
@@ -144,13 +153,18 @@ def make_wheel(
     files: Mapping[str, str] | None = None,
     requires: Sequence[str] = (),
     scripts: Mapping[str, str] | None = None,
+    tag: str = "py3-none-any",
 ) -> Path:
-    """A small pure wheel in ``folder``; ``scripts`` are console scripts, ``module:function`` by name."""
+    """A small wheel in ``folder``; ``scripts`` are console scripts, ``module:function`` by name.
+
+    ``tag`` says for which Python and platform it is, by default for all.
+    """
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     members = dict(files if files is not None else {f"{name}/__init__.py": f"version = {version!r}\n"})
     members[f"{info}/METADATA"] = metadata + "".join(f"Requires-Dist: {line}\n" for line in requires)
-    members[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    members[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\n"
+    members[f"{info}/WHEEL"] += f"Tag: {tag}\n"
     if scripts:
         lines = "".join(f"{key} = {value}\n" for key, value in scripts.items())
         members[f"{info}/entry_points.txt"] = f"[console_scripts]\n{lines}"
@@ -161,7 +175,7 @@ def make_wheel(
     )
     members[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}-{version}-py3-none-any.whl"
+    file = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(file, "w") as wheel:
         for path, text in members.items():
             wheel.writestr(path, text)
@@ -194,18 +208,20 @@ def guarded(
     certificate: Path | None = None,
     bytes_per_second: int | None = None,
     drops: int = 0,
+    stalls: str | None = None,
     flipped: str | None = None,
 ) -> Iterator[Server]:
     """``folder`` over http, or over https with ``certificate``, for those who know a secret.
 
     ``login`` is a user and password, ``token`` stands first in the path (``/t/TOKEN/``). The first
-    ``drops`` downloads of a package break off in the middle; a byte of every file whose name ends in
-    ``flipped`` is wrong.
+    ``drops`` downloads of a package break off in the middle; those of files whose name ends in ``stalls``
+    stop there, and the connection stays open. A byte of every file whose name ends in ``flipped`` is wrong.
     """
     basic = f"Basic {base64.b64encode(':'.join(login).encode()).decode()}" if login else None
     wanted = basic or (f"Bearer {bearer}" if bearer else None)
     left = [drops]
     guard = threading.Lock()
+    closing = threading.Event()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -256,6 +272,12 @@ def guarded(
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
                 return
+            if stalls and file.name.endswith(stalls):
+                self.wfile.write(data[: len(data) // 2])
+                self.wfile.flush()
+                closing.wait()
+                self.close_connection = True
+                return
             step = max(1, (bytes_per_second or len(data) * 20 or 1) // 20)
             for start in range(0, len(data), step):
                 self.wfile.write(data[start : start + step])
@@ -280,6 +302,7 @@ def guarded(
     try:
         yield server_side
     finally:
+        closing.set()
         server.shutdown()
         server.server_close()
 

@@ -17,4 +17,6 @@ def without_credentials(text: str) -> str:
     >>> without_credentials("https://me:secret@example.org/t/token/channel")
     'https://example.org/channel'
     """
+    if "@" not in text and "/t/" not in text:
+        return text
     return _CONDA_TOKEN.sub(r"\1", _PASSWORD.sub(r"\1@", _USER.sub("", text)))

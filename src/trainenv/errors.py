@@ -71,6 +71,10 @@ class InstallError(TrainenvError):
     """Packages could not be installed; the environment is as it was before."""
 
 
+class DiskFullError(InstallError):
+    """There is no room for what is to be made; the environment is as it was before."""
+
+
 class DeclinedError(TrainenvError):
     """Whoever was asked whether to go on said no; nothing was changed."""
 

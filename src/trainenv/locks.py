@@ -64,6 +64,20 @@ def shared_at(prefix: Path) -> int | None:
     return _hold_shared(_lock_file(prefix.parent, prefix.name), prefix.name)
 
 
+@contextmanager
+def in_use(prefix: Path) -> Iterator[None]:
+    """Nobody changes or removes the environment at ``prefix`` in this block, if a workspace manages it.
+
+    Raises ``EnvironmentBusyError`` during a change.
+    """
+    descriptor = shared_at(prefix)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _hold_shared(path: Path, name: str) -> int | None:
     try:
         sharing.make_folder(path.parent)

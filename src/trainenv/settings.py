@@ -25,6 +25,7 @@ _LONGEST_NAME = 200
 """Characters: file systems take 255, and staging folders and locks add some."""
 
 _KNOWN = {
+    "allowed_signers",
     "envs_dir",
     "methods_dir",
     "tasks_dir",
@@ -36,10 +37,13 @@ _KNOWN = {
     "credentials",
     "generations",
     "host_fallback",
+    "link_scripts",
     "max_cache_size",
     "mirrors",
     "offline",
     "proxy",
+    "read_timeout",
+    "require_signature",
     "ssl_cert_file",
 }
 
@@ -54,7 +58,10 @@ class Settings:
     secrets themselves; ``proxies`` are URLs by scheme. ``stated`` names the settings that were set:
     what is not, the user's ``.condarc`` may say (see ``channels.condarc``). ``max_cache_size`` is in
     bytes, of what only the cache holds and no environment links. ``generations`` is how many former states of
-    an environment are kept for a rollback.
+    an environment are kept for a rollback. ``read_timeout`` is in seconds: a download to which nothing
+    comes for that long has failed. ``link_scripts`` lets conda packages run scripts of theirs when they
+    are installed and removed. ``allowed_signers`` is the file that says who may sign archives, and with
+    ``require_signature`` no other archive is unpacked.
     """
 
     root: Path
@@ -72,8 +79,12 @@ class Settings:
     proxies: Mapping[str, str] = field(default_factory=dict)
     ssl_cert_file: Path | None = None
     offline: bool = False
+    read_timeout: float = 60.0
+    link_scripts: bool = False
     max_cache_size: int | None = None
     generations: int = 1
+    allowed_signers: Path | None = None
+    require_signature: bool = False
     stated: frozenset[str] = frozenset()
 
     @property
@@ -202,6 +213,15 @@ class _Value:
             raise self.wrong("a whole number, 0 or more")
         return int(self.value)
 
+    def seconds(self) -> float:
+        try:
+            found = 0.0 if isinstance(self.value, bool) else float(self.value)
+        except (TypeError, ValueError):
+            found = 0.0
+        if not 0 < found < float("inf"):
+            raise self.wrong("a number of seconds, more than 0")
+        return found
+
     def size(self) -> int:
         """Bytes, written as a whole number or as ``"20 GB"`` (powers of 1000; ``GiB`` are powers of 1024)."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B)?", str(self.value).strip(), re.IGNORECASE)
@@ -224,7 +244,7 @@ def _environment_variables() -> dict[str, _Value]:
             value: str | bool | list[str] = given
             if key == "channels":
                 value = given.replace(",", " ").split()
-            elif key in ("host_fallback", "offline"):
+            elif key in ("host_fallback", "link_scripts", "offline", "require_signature"):
                 value = {"1": True, "true": True, "yes": True, "on": True}.get(given.lower(), given)
                 value = {"0": False, "false": False, "no": False, "off": False}.get(given.lower(), value)
             found[key] = _Value(value, key, variable)
@@ -272,6 +292,14 @@ def _settings(root: Path, values: Mapping[str, _Value]) -> Settings:
         found = replace(found, max_cache_size=size.size())
     if generations := values.get("generations"):
         found = replace(found, generations=generations.count())
+    if timeout := values.get("read_timeout"):
+        found = replace(found, read_timeout=timeout.seconds())
+    if link_scripts := values.get("link_scripts"):
+        found = replace(found, link_scripts=link_scripts.switch())
+    if "allowed_signers" in values:
+        found = replace(found, allowed_signers=folder("allowed_signers", ""))
+    if signature := values.get("require_signature"):
+        found = replace(found, require_signature=signature.switch())
     if offline := values.get("offline"):
         found = replace(found, offline=offline.switch())
     return replace(found, stated=frozenset(values))

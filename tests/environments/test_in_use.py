@@ -53,6 +53,8 @@ CHANGES: dict[str, list[str]] = {
     "update": ["update", "-n", "chat", "--all"],
     "rollback": ["env", "rollback", "chat"],
     "env remove": ["env", "remove", "chat", "-y"],
+    "rename": ["env", "rename", "chat", "new"],
+    "repair": ["env", "repair", "chat"],
 }
 
 
@@ -60,6 +62,7 @@ CHANGES: dict[str, list[str]] = {
 def test_each_change_is_refused_and_force_goes_on(
     place: Workspace, user: subprocess.Popen[bytes], trainenv: RunCommand, change: str
 ) -> None:
+    (place.settings.prefix_of("chat") / "share/two").unlink()  # Something to repair.
     done = trainenv(place, *CHANGES[change])
     assert done.returncode == 1
     assert re.search(rf"busy: used or changed by pid {user.pid} \(sleep 60\)", done.stderr), done.stderr
@@ -67,7 +70,7 @@ def test_each_change_is_refused_and_force_goes_on(
     assert done.returncode == 0, done.stderr
     assert f"under pid {user.pid} (sleep 60)" in done.stderr
     assert user.poll() is None
-    assert [item.name for item in place.environments()] == ([] if change == "env remove" else ["chat"])
+    assert [item.name for item in place.environments()] == {"env remove": [], "rename": ["new"]}.get(change, ["chat"])
 
 
 def test_a_task_is_named_by_its_id(place: Workspace, trainenv: RunCommand) -> None:

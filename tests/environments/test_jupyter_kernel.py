@@ -95,3 +95,43 @@ def test_two_environments_do_not_take_each_others_kernel(workspace: Workspace, p
     workspace.install_kernel(workspace.environment("Chat+Models"))
     with pytest.raises(TrainenvError, match="there already"):
         workspace.install_kernel(workspace.environment("chat_models"))
+
+
+def _shown(kernel: Path) -> tuple[str, str]:
+    """What a kernel is shown as, and the environment that it starts in."""
+    content = json.loads((kernel / "kernel.json").read_text())
+    return content["display_name"], content["metadata"]["trainenv"]["prefix"]
+
+
+def test_a_removed_environment_takes_its_own_kernel_along_and_no_other(
+    workspace: Workspace, prefix: Path, trainenv: RunCommand
+) -> None:
+    _pretend(prefix, "ipykernel")
+    made = workspace.install_kernel(workspace.environment("Chat+Models"))
+    others = []
+    theirs = {"theirs": {"argv": ["python"]}, "another": {"metadata": {"trainenv": {"prefix": "/x"}}}}
+    for name, content in theirs.items():
+        others.append(made.parent / name / "kernel.json")
+        others[-1].parent.mkdir()
+        others[-1].write_text(json.dumps(content))
+    done = trainenv(workspace, "env", "remove", "Chat+Models", "-y")
+    assert done.returncode == 0, done.stderr
+    assert "kernel trainenv-chat_models went with it" in done.stderr
+    assert not made.exists()
+    assert all(other.is_file() for other in others)
+
+
+@pytest.mark.parametrize("shown", [None, "Our models"])
+def test_a_renamed_environment_keeps_its_kernel(
+    shown: str | None, workspace: Workspace, prefix: Path, trainenv: RunCommand
+) -> None:
+    _pretend(prefix, "ipykernel")
+    made = workspace.install_kernel(workspace.environment("Chat+Models"), display_name=shown)
+    done = trainenv(workspace, "env", "rename", "Chat+Models", "new")
+    assert done.returncode == 0, done.stderr
+    assert "kernel is trainenv-new now" in done.stderr
+    assert not made.exists()
+    name, started = _shown(made.with_name("trainenv-new"))
+    assert started == str(workspace.settings.prefix_of("new"))
+    assert name == (shown or "Python (new)")
+    assert "new" in KernelSpecManager().get_kernel_spec("trainenv-new").argv

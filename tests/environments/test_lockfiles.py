@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests import support
 from tests.conftest import MakeWorkspace, python_here
 from trainenv import Workspace
+from trainenv.channels.target import this_platform
 from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel
 from trainenv.environments.lockfiles import explicit, pylock
-from trainenv.environments.lockfiles.platform import this_platform
 from trainenv.environments.records import conda_records
 from trainenv.environments.specification import gather, read_file
 from trainenv.errors import InstallError, SpecificationError, TrainenvError

@@ -8,6 +8,7 @@ Standard library only. Sources of the rules: conda's documented activation (PATH
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,20 +23,49 @@ def environ(prefix: Path, name: str, base: Mapping[str, str]) -> dict[str, str]:
     return stacking.launched(prefix, name, base)
 
 
-def command(prefix: Path, argv: Sequence[str]) -> list[str]:
-    """``argv``, or a bash that sources the environment's ``activate.d`` scripts and becomes ``argv``.
+def launched(
+    prefix: Path, name: str, argv: Sequence[str], base: Mapping[str, str], more: Mapping[str, str] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Command line and variables that start ``argv`` in the environment at ``prefix``, whatever is active in ``base``.
 
-    The bash replaces itself with the command, so signals, exit code and standard input stay the
-    command's own. The command is kept in an array: a script that says ``set --`` would lose it.
+    ``more`` are further variables for it. The command line is ``argv`` where there are no scripts to
+    source: the ``deactivate.d`` ones of what is active, which still see its variables, as with conda, and
+    the ``activate.d`` ones of ``prefix``. Else it is a bash that sources these and becomes ``argv``: it replaces
+    itself with the command, so signals, exit code and standard input stay the command's own.
     """
-    wanted = scripts(prefix, "activate.d", ".sh")
-    if not wanted:
-        return list(argv)
+    after = {**environ(prefix, name, base), **(more or {})}
+    active = base.get("CONDA_PREFIX")
+    leaving = scripts(Path(active) if active else None, "deactivate.d", ".sh")
+    entering = scripts(prefix, "activate.d", ".sh")
+    if not leaving and not entering:
+        return list(argv), after
+    # In an array, as a script that says "set --" would lose the arguments.
+    lines = ['__trainenv_command=("$@")', *_sourcing(leaving)]
+    start = dict(after)
+    if leaving:
+        start = dict(base)
+        for key in sorted(base.keys() | after.keys()):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+                start[key] = after.get(key, base.get(key, ""))  # bash passes on what it has no name for.
+            elif key not in after:
+                lines.append(f"unset {key}")
+            elif after[key] != base.get(key):
+                # Not on the command line: every user of the machine can read that.
+                start[f"{_NEXT}{key}"] = after[key]
+                lines += [f'export {key}="${_NEXT}{key}"', f"unset {_NEXT}{key}"]
+    lines += [*_sourcing(entering), 'exec "${__trainenv_command[@]}"']
+    return ["bash", "--noprofile", "--norc", "-c", "\n".join(lines), "trainenv-run", *argv], start
+
+
+_NEXT = "_TRAINENV_NEXT_"
+
+
+def _sourcing(files: Sequence[Path]) -> list[str]:
+    if not files:
+        return []
     import shlex
 
-    sourcing = "".join(f". {shlex.quote(str(script))}\n" for script in wanted)
-    become = f'__trainenv_command=("$@")\n{sourcing}exec "${{__trainenv_command[@]}}"'
-    return ["bash", "--noprofile", "--norc", "-c", become, "trainenv-run", *argv]
+    return [f". {shlex.quote(str(file))}" for file in files]
 
 
 def scripts(prefix: Path | None, folder: str, extension: str) -> list[Path]:

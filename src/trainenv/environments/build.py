@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainenv import locks
-from trainenv.channels import conda, condarc
+from trainenv.channels import condarc
+from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.environments import from_lock, notes, registry, relocated, removal, solution, wheels
+from trainenv.environments import from_lock, given, link_scripts, notes, registry, relocated, removal, solution, wheels
 from trainenv.environments.lock import write_lock
 from trainenv.environments.locked import same_version
 from trainenv.environments.ownership import changed, losing, settle_ownership, snapshot
@@ -29,7 +30,7 @@ from trainenv.environments.solution import Solution
 from trainenv.environments.specification import Specification, named_sources, requested_names
 from trainenv.environments.staging import Staging, require, staged
 from trainenv.errors import DeclinedError, InstallError, SolveError, SpecificationError
-from trainenv.progress import Reporter
+from trainenv.progress import Reporter, gathered
 from trainenv.settings import Settings
 
 
@@ -38,12 +39,13 @@ class Manner:
     """How a change is made, whatever it is.
 
     ``confirm`` is asked with the plan before anything is fetched, and may say no. ``freeze_conda``
-    forbids PyPI packages to replace what conda owns.
+    forbids PyPI packages to replace what conda owns. ``target`` is what packages are chosen for.
     """
 
     if_busy: locks.IfBusy = locks.REFUSE
     freeze_conda: bool = False
     confirm: Callable[[Plan], bool] | None = None
+    target: Target = field(default_factory=Target)
 
 
 PLAIN = Manner()
@@ -57,11 +59,18 @@ def create(
     settings = condarc.applied(settings)
     if manner.confirm is not None:
         with _explained(specification):
-            planned = plan(settings, name, solution.for_create(settings, name, specification, reporter), reporter)
+            found = solution.for_create(settings, name, specification, reporter, manner.target)
+            planned = plan(settings, name, found, reporter)
         _ask(manner.confirm, planned)
-    with _explained(specification), staged(settings, name, if_busy=manner.if_busy) as staging:
-        found = solution.for_create(settings, name, specification, reporter)
-        _fill(settings, staging, found, reporter, manner)
+    manner.target.require_runnable()
+    with (
+        _explained(specification),
+        _interruptible(f"environment {name!r} was not made"),
+        staged(settings, name, if_busy=manner.if_busy) as staging,
+        gathered(reporter, f"create {name}") as together,
+    ):
+        found = solution.for_create(settings, name, specification, together, manner.target)
+        _fill(settings, staging, found, together, manner)
     registry.register(settings.prefix_of(name))
 
 
@@ -78,8 +87,8 @@ def install(
     settings = condarc.applied(settings)
     newer = {canonical_name(each) for each in requested_names(specification)} if upgrade else ()
 
-    def solve(prefix: Path) -> Solution:
-        return solution.for_install(settings, prefix, specification, reporter, newer)
+    def solve(prefix: Path, reporter: Reporter) -> Solution:
+        return solution.for_install(settings, prefix, specification, reporter, newer, manner.target)
 
     with _explained(specification):
         _change(settings, name, solve, reporter, manner)
@@ -89,30 +98,34 @@ def remove(settings: Settings, name: str, packages: Sequence[str], reporter: Rep
     """Take packages, and what depends on them, out of environment ``name``."""
     if not packages:
         raise SpecificationError("nothing was asked for", hint=f"Name packages: trainenv remove -n {name} PACKAGE")
-    _change(settings, name, lambda prefix: removal.for_removal(settings, prefix, packages), reporter, manner)
+    _change(settings, name, lambda prefix, _: removal.for_removal(settings, prefix, packages), reporter, manner)
 
 
 def update(settings: Settings, name: str, packages: Sequence[str], reporter: Reporter, manner: Manner = PLAIN) -> None:
     """Bring packages of environment ``name``, all if none are named, to what its specification allows at most."""
     settings = condarc.applied(settings)
 
-    def solve(prefix: Path) -> Solution:
+    def solve(prefix: Path, reporter: Reporter) -> Solution:
         installed = removal.Installed.of(prefix)
         in_conda, in_pypi = installed.split(packages or [*installed.conda, *installed.pypi])
-        return solution.for_update(settings, prefix, sorted(in_conda), in_pypi, reporter)
+        return solution.for_update(settings, prefix, sorted(in_conda), in_pypi, reporter, manner.target)
 
     _change(settings, name, solve, reporter, manner)
 
 
 def _change(
-    settings: Settings, name: str, solve: Callable[[Path], Solution], reporter: Reporter, manner: Manner
+    settings: Settings, name: str, solve: Callable[[Path, Reporter], Solution], reporter: Reporter, manner: Manner
 ) -> None:
     """Change environment ``name`` on a clone that replaces it when all went well."""
     require(settings, name, exists=True)
     if manner.confirm is not None:
-        _ask(manner.confirm, plan(settings, name, solve(settings.prefix_of(name)), reporter))
-    with staged(settings, name, replaces=True, if_busy=manner.if_busy) as staging:
-        _fill(settings, staging, solve(staging.path), reporter, manner)
+        _ask(manner.confirm, plan(settings, name, solve(settings.prefix_of(name), reporter), reporter))
+    with (
+        _interruptible(f"environment {name!r} is as it was"),
+        staged(settings, name, replaces=True, if_busy=manner.if_busy) as staging,
+        gathered(reporter, f"change {name}") as together,
+    ):
+        _fill(settings, staging, solve(staging.path, together), together, manner)
     registry.register(settings.prefix_of(name))
 
 
@@ -124,6 +137,15 @@ def _explained(specification: Specification) -> Iterator[None]:
     except SolveError as error:
         blame(error, specification)
         raise
+
+
+@contextmanager
+def _interruptible(outcome: str) -> Iterator[None]:
+    """Let an interruption of the block say what it left, once that is true."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(outcome) from None
 
 
 def _ask(confirm: Callable[[Plan], bool], planned: Plan) -> None:
@@ -138,17 +160,18 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
     note = read_note(prefix, ENVIRONMENT_NOTE)
     former = notes.history_entries(prefix)
     replaced: dict[str, Any] = {
-        key: entry for key, entry in note.get("replaced", {}).items() if canonical_name(key) not in found.uninstall
+        key: entry
+        for key, entry in note.get("replaced", {}).items()
+        if canonical_name(entry.get("distribution", key)) not in found.uninstall
     }
     has_to_fit = bool(former) and (found.resolves_pypi or bool(pypi_distributions(prefix)))
     unmet = wheels.unmet(prefix, cache_dir=settings.cache_dir) if has_to_fit else []
     if found.records is not None:
-        conda.install(
+        link_scripts.install(
+            settings,
+            staging,
             [record for record in found.records if record.name.normalized not in replaced],
-            prefix,
-            target_prefix=staging.target_prefix,
             specs=found.specs,
-            cache_dir=settings.cache_dir,
             reporter=reporter,
             access=found.sources.access,
         )
@@ -156,8 +179,10 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
             from_lock.complete_records(prefix, found.specification.locked)
         notes.publish_records(prefix)
     before = original if found.records is None else snapshot(prefix)
-    _fill_pypi(settings, staging, found, note, reporter, manner)
-    after = snapshot(prefix)
+    after = before
+    if found.uninstall or found.resolves_pypi or found.specification.locked:
+        _fill_pypi(settings, staging, found, note, reporter, manner)
+        after = snapshot(prefix)
     if manner.freeze_conda and (names := losing(prefix, before, after)):
         raise _frozen(f"files of conda's {', '.join(names)}")
     relocated.forget(prefix, changed(original, after))
@@ -176,6 +201,7 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
             "requested": sorted(each for each in requested if canonical_name(each) not in found.uninstall),
             "channels": [without_credentials(channel) for channel in found.sources.names],
             "host_fallback": without_credentials(found.sources.fallback) or None,
+            "target": found.target.to_note(),
             "replaced": replaced,
             "projects": notes.projects(prefix),
             "package_sources": list(dict.fromkeys([*_package_sources(note), *named_sources(found.specification)])),
@@ -207,7 +233,8 @@ def _fill_pypi(
                 specification,
                 pypi_distributions(prefix),
                 preferred={key: version for key, version in installed.items() if key not in found.upgrade},
-                python=wheels.interpreter(prefix),
+                given={key: item for key, item in given.of_prefix(prefix).items() if key not in found.upgrade},
+                python=[*wheels.interpreter(prefix), *found.target.uv_options()],
                 sources=_package_sources(note),
                 cache_dir=settings.cache_dir,
                 keep_open=keep_open,
@@ -219,6 +246,7 @@ def _fill_pypi(
         _refuse_names_of_conda(prefix)
     wheels.install(
         prefix,
+        platform=found.target.uv_platform(),
         folder=specification.folder,
         cache_dir=settings.cache_dir,
         keep_open=keep_open,

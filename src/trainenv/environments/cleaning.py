@@ -16,21 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from trainenv import locks
-from trainenv.environments import registry, staging
+from trainenv.environments import given, registry, staging
+from trainenv.environments.records import ENVIRONMENT_NOTE, read_note
 from trainenv.environments.sizes import Size, is_linked_elsewhere, size_of
 from trainenv.errors import EnvironmentBusyError
 from trainenv.settings import Settings
 
-PACKAGES, WHEELS, HOST, STAGING, GENERATIONS, REPODATA = (
+PACKAGES, WHEELS, HOST, UNPACKED, STAGING, GENERATIONS, REPODATA = (
     "conda packages",
     "PyPI packages",
     "host channel",
+    "unpacked channels",
     "staging",
     "generations",
     "channel indexes",
 )
 _POINTERS = (".http", ".rev")
-_OF_THE_CACHE = (PACKAGES, WHEELS, HOST, REPODATA)
+_OF_THE_CACHE = (PACKAGES, WHEELS, HOST, UNPACKED, REPODATA)
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ def find_unused(settings: Settings, *, everything: bool = False) -> Iterator[Unu
     yield from _packages(settings.cache_dir / "pkgs", stems)
     yield from _wheels(settings.cache_dir / "uv")
     yield from _superseded(settings.cache_dir / "host", stems)
+    yield from _unpacked(settings)
     yield from _abandoned(settings)
     yield from _generations(settings, everything)
-    indexes = settings.cache_dir / "repodata"
-    if everything and indexes.is_dir() and any(indexes.iterdir()):
-        yield _unused(REPODATA, "repodata", [indexes])
+    for indexes in (settings.cache_dir / "repodata", settings.cache_dir / given.FOLDER):
+        if everything and indexes.is_dir() and any(indexes.iterdir()):
+            yield _unused(REPODATA, indexes.name, [indexes])
 
 
 def _unused(kind: str, name: str, paths: Sequence[Path]) -> Unused:
@@ -169,6 +172,18 @@ def _superseded(channel: Path, stems: set[str]) -> Iterator[Unused]:
             for file in sorted(subdir.glob("*.conda")):
                 if file.name not in listed and file.stem not in stems:
                     yield _unused(HOST, file.name, [file])
+
+
+def _unpacked(settings: Settings) -> Iterator[Unused]:
+    """Channels that came in an archive of pixi-pack, which no environment names; also what a killed process left."""
+    named = {
+        str(channel)
+        for prefix in _prefixes(settings)
+        for channel in read_note(prefix, ENVIRONMENT_NOTE).get("channels", [])
+    }
+    for folder in _entries(settings.cache_dir / "unpacked"):
+        if not any(f"/unpacked/{folder.name}/" in f"{channel}/" for channel in named):
+            yield _unused(UNPACKED, folder.name, [folder])
 
 
 def _abandoned(settings: Settings) -> Iterator[Unused]:

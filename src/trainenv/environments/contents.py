@@ -20,8 +20,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from trainenv import relocation
-from trainenv.environments import libraries
+from trainenv.environments import left_out, libraries
 from trainenv.environments.records import (
+    LINK_HASH,
     NOTES_DIR,
     CondaRecord,
     Distribution,
@@ -105,7 +106,8 @@ def inspect(prefix: Path, *, banned: Sequence[str], step: Step) -> Inspection:
     paths = sorted(_walk(prefix))
     found.present = paths
     step.expect(len(paths))
-    found.damage += _absent(prefix, expected, paths)
+    unpacked_without = left_out.paths(prefix, records, pypi)
+    found.damage += _absent(prefix, expected, paths, unpacked_without)
     held = carried_prefix(prefix) or str(prefix)
     records_of_distributions = {f"{item.folder}/RECORD" for item in distributions(prefix)}
     searched = {one: sorted({one.encode(), url_encoded(one).encode()}) for one in banned}
@@ -139,7 +141,7 @@ def expected_files(prefix: Path, records: list[CondaRecord], pypi: list[Distribu
         entries = {entry["_path"]: entry for entry in record.paths}
         for path in record.files:
             entry = entries.get(path, {})
-            digest = entry.get("sha256_in_prefix")
+            digest = entry.get("sha256_in_prefix") or entry.get(LINK_HASH)
             if digest is None and not entry.get("prefix_placeholder"):
                 digest = entry.get("sha256")
             is_link = entry.get("path_type") == "softlink"
@@ -239,8 +241,11 @@ def _lost_packages(prefix: Path, records: Iterable[Path], pypi: Iterable[Distrib
             yield Damage("", PYPI, name, "is not installed, though the lock names it")
 
 
-def _absent(prefix: Path, expected: dict[str, Expected], paths: Sequence[str]) -> Iterator[Damage]:
-    present = set(paths)
+def _absent(
+    prefix: Path, expected: dict[str, Expected], paths: Sequence[str], without: frozenset[str]
+) -> Iterator[Damage]:
+    """What a record names and nobody finds; not what an archive was made ``without``."""
+    present = {*paths, *without}
     for item in expected.values():
         if item.path in present or os.path.normpath(item.path).startswith(".."):
             continue

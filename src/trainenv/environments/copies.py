@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from trainenv import locks, relocation
@@ -31,19 +30,22 @@ def clone(settings: Settings, source: Environment, name: str, reporter: Reporter
     that is too long, leaving nothing behind.
     """
     staging.require(settings, name, exists=False)
-    with _in_use(source.prefix), staging.staged(settings, name) as stage:
+    with locks.in_use(source.prefix), staging.staged(settings, name) as stage:
         copy(source.prefix, stage.path, stage.target_prefix, reporter)
     registry.register(settings.prefix_of(name))
 
 
-def rename(settings: Settings, old: str, new: str, reporter: Reporter) -> None:
+def rename(settings: Settings, old: str, new: str, reporter: Reporter, if_busy: locks.IfBusy = locks.REFUSE) -> None:
     """Give environment ``old`` the name ``new``.
 
-    Nobody can use or change it meanwhile; whoever is killed in between leaves both, or the old one.
-    Raises as ``clone`` does, and ``EnvironmentBusyError`` while ``old`` is in use.
+    Nobody can use or change it meanwhile; whoever is killed in between leaves the old one or the new one, or
+    both for as long as no next change finishes it.
+    Raises as ``clone`` does, and ``EnvironmentBusyError`` while ``old`` is in use, unless ``if_busy`` says otherwise.
     """
+    if (old, new) in staging.finish_renames(settings):
+        return
     staging.require(settings, new, exists=False)
-    with locks.exclusive(settings, old):
+    with locks.exclusive(settings, old, if_busy):
         staging.require(settings, old, exists=True)
         prefix = settings.prefix_of(old)
         carried = relocated.carried_prefix(prefix)
@@ -52,9 +54,11 @@ def rename(settings: Settings, old: str, new: str, reporter: Reporter) -> None:
             if carried not in (None, settings.target_prefix_of(old)) and os.path.basename(carried) == old:
                 target = os.path.join(os.path.dirname(carried), new)
             copy(prefix, stage.path, target, reporter)
+            staging.mark_renamed(stage.path, prefix)
         registry.register(settings.prefix_of(new))
         registry.unregister(prefix)
         staging.discard(settings, old)
+        staging.unmark_renamed(settings.prefix_of(new))
 
 
 def copy(source: Path, target: Path, target_prefix: str, reporter: Reporter) -> None:
@@ -111,17 +115,6 @@ def _prefixes_held(source: Path) -> list[str]:
     if carried is not None:
         return [carried]
     return list(dict.fromkeys([os.path.abspath(source), os.path.realpath(source)]))
-
-
-@contextmanager
-def _in_use(prefix: Path) -> Iterator[None]:
-    """Nobody changes or removes the environment at ``prefix`` in this block, if a workspace manages it."""
-    descriptor = locks.shared_at(prefix)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _edited_in_place(prefix: Path) -> Iterator[Path]:

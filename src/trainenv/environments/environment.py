@@ -114,12 +114,22 @@ def at(prefix: str | os.PathLike[str]) -> Environment:
     """The environment in folder ``prefix``, wherever it is. Raises ``EnvironmentNotFoundError``."""
     folder = Path(os.path.abspath(prefix))
     if not (folder / "conda-meta").is_dir():
-        raise EnvironmentNotFoundError(
-            f"{folder} is not an environment",
-            cause="it has no conda-meta folder" if folder.is_dir() else "there is no such folder",
-            hint="`trainenv env list` shows what there is",
-        )
+        cause, hint = why_none(folder)
+        raise EnvironmentNotFoundError(f"{folder} is not an environment", cause=cause, hint=hint)
     return Environment(folder.name, folder)
+
+
+def why_none(folder: Path) -> tuple[str, str]:
+    """Why ``folder`` is no environment, and what to do about it."""
+    if (folder / "pyvenv.cfg").is_file():
+        python = os.path.realpath(folder / "bin" / "python")
+        return (
+            f"it is a virtual environment, whose interpreter {python} and standard library lie outside of it",
+            f"List its packages (`{folder}/bin/python -m pip freeze`, or `uv pip freeze -p {folder}`) in a file, "
+            "and make an environment of them: `trainenv create -n NAME python -r FILE`",
+        )
+    cause = "it has no conda-meta folder" if folder.is_dir() else "there is no such folder"
+    return cause, "`trainenv env list` shows what there is"
 
 
 def list_all(settings: Settings) -> list[Environment]:

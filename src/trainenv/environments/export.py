@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainenv.channels import condarc
+from trainenv.channels.access import Access
 from trainenv.channels.conda import HOST
 from trainenv.channels.pypi import run_uv, uv_options
 from trainenv.credentials import without_credentials
@@ -194,7 +196,12 @@ def _asked(settings: Settings, environment: Environment, wheels: Iterable[Locked
         arguments = ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate"]
         arguments += ["--format", "pylock.toml", "--output-file", str(output)]
         arguments += ["--python", str(environment.prefix / "bin" / "python"), *uv_options(), "-"]
-        code, message = run_uv(arguments, cache_dir=settings.cache_dir, standard_input="\n".join(lines) + "\n")
+        code, message = run_uv(
+            arguments,
+            cache_dir=settings.cache_dir,
+            standard_input="\n".join(lines) + "\n",
+            access=Access.of(condarc.applied(settings)),
+        )
         if code != 0:
             raise InstallError(
                 f"nobody can say where {', '.join(lines)} in {environment.name} came from",

@@ -212,9 +212,11 @@ def _record(package: LockedConda) -> RepoDataRecord:
 def complete_records(prefix: Path, locked: LockedEnvironment) -> None:
     """Add to the records of packages known by URL what the packages say of themselves.
 
+    A file on this machine was asked before: the cache may hold another channel's file of that name by now.
     Raises ``InstallError`` for a file that holds another package than its name says.
     """
-    bare = {package.name: package for package in locked.conda if package.record is None}
+    unknown = [package for package in locked.conda if package.record is None and local_path(package.url) is None]
+    bare = {package.name: package for package in unknown}
     for record in conda_records(prefix):
         package = bare.get(record.name)
         if package is None:

@@ -95,6 +95,35 @@ def remove(name: str, folder: Path) -> Path:
     return target
 
 
+def of_prefix(prefix: Path, folder: Path) -> list[Path]:
+    """The kernels in ``folder`` that start in the environment at ``prefix``."""
+    return [each.parent for each in sorted(folder.glob("*/kernel.json")) if _prefix_of(each.parent) == str(prefix)]
+
+
+def drop(prefix: Path, folder: Path) -> list[Path]:
+    """Take the kernels of the environment at ``prefix``, which is gone, out of ``folder``; returns those that went."""
+    gone = of_prefix(prefix, folder)
+    for kernel in gone:
+        shutil.rmtree(kernel, ignore_errors=True)
+    return [kernel for kernel in gone if not kernel.exists()]
+
+
+def follow(settings: Settings, former: Path, environment: Environment, folder: Path) -> list[Path]:
+    """Let the kernels in ``folder`` that started in ``former`` start in ``environment``, which was that one.
+
+    Their names become those of its new name; what somebody called them to be shown as stays. Raises as
+    ``install`` does.
+    """
+    made = []
+    for kernel in of_prefix(former, folder):
+        shown = str(json.loads((kernel / "kernel.json").read_bytes()).get("display_name", ""))
+        own = None if not shown or shown.endswith(f" ({former.name})") else shown
+        made.append(install(settings, environment, folder, display_name=own))
+        if kernel not in made:
+            shutil.rmtree(kernel, ignore_errors=True)
+    return made
+
+
 def _naming(settings: Settings, environment: Environment) -> list[str]:
     """What names the environment to ``trainenv run``, from whatever folder Jupyter starts it."""
     if environment.prefix == settings.envs_dir / environment.name:

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.environments.records import Distribution, Package, channel_name, conda_records, pypi_distributions
+from trainenv.environments.records import (
+    ENVIRONMENT_NOTE,
+    Distribution,
+    Package,
+    channel_name,
+    conda_records,
+    pypi_distributions,
+    read_note,
+)
 from trainenv.errors import SpecificationError
 
 if TYPE_CHECKING:
@@ -86,7 +95,8 @@ class LockedWheel:
     """One PyPI package of a lock, as a wheel, an sdist, a folder or a checkout.
 
     ``location`` is a URL: of a file, of a folder (``file://``), or ``git+URL@COMMIT``; empty where
-    nobody knows it. ``direct`` says that it was asked for by this URL, not by its name.
+    nobody knows it. ``direct`` says that it was asked for by this URL, not by its name. ``size`` is that of
+    the file in bytes, where it is known.
     """
 
     name: str
@@ -95,6 +105,7 @@ class LockedWheel:
     sha256: str | None = None
     direct: bool = False
     editable: bool = False
+    size: int | None = field(default=None, compare=False)
 
     @property
     def requirement(self) -> str:
@@ -113,6 +124,11 @@ class LockedWheel:
     def is_folder(self) -> bool:
         path = self.location.partition("#")[0]
         return self.direct and path.startswith("file:") and not path.endswith(_FILES)
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it has to be built before it is installed."""
+        return not urlsplit(self.location).path.endswith(".whl")
 
     @property
     def is_exact(self) -> bool:
@@ -136,7 +152,8 @@ class LockedEnvironment:
     """Exactly these packages. ``source`` says for messages where that stands.
 
     ``channels`` are URLs in order of priority. ``halves`` says what the lock speaks of: ``@EXPLICIT``
-    of ``"conda"`` packages only, ``pylock.toml`` of ``"pypi"`` packages only.
+    of ``"conda"`` packages only, ``pylock.toml`` of ``"pypi"`` packages only. ``target`` is the machine that
+    they were chosen for.
     """
 
     source: str
@@ -145,6 +162,7 @@ class LockedEnvironment:
     wheels: tuple[LockedWheel, ...] = ()
     choices: WheelChoices | None = None
     halves: frozenset[str] = frozenset({"conda", "pypi"})
+    target: Target = field(default_factory=Target)
 
     @property
     def python(self) -> str | None:
@@ -177,6 +195,7 @@ class LockedEnvironment:
             self.wheels or other.wheels,
             self.choices or other.choices,
             self.halves | other.halves,
+            self.target.over(other.target),
         )
 
 
@@ -200,6 +219,7 @@ def of_prefix(prefix: Path, channels: Sequence[str] = ()) -> LockedEnvironment:
         tuple(without_credentials(url) for url in channels) or tuple(dict.fromkeys(item.channel for item in conda)),
         conda,
         wheels,
+        target=replace(Target.of_note(read_note(prefix, ENVIRONMENT_NOTE)), exclude_newer=None),
     )
 
 

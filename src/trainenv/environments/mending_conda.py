@@ -23,7 +23,7 @@ from trainenv.environments.records import (
     replace_file,
 )
 from trainenv.environments.staging import remove_tree
-from trainenv.errors import TrainenvError
+from trainenv.errors import DiskFullError, TrainenvError
 
 
 class CondaMender:
@@ -44,6 +44,8 @@ class CondaMender:
             wanted = [package for package in batch if not (scratch / "conda-meta" / f"{_stem(package)}.json").exists()]
             try:
                 self._install_fresh(wanted, scratch)
+            except DiskFullError:
+                raise
             except TrainenvError as error:
                 self._reasons |= {package.name: error.cause or error.message for package in batch}
             else:

@@ -25,7 +25,7 @@ from trainenv.environments.records import (
     site_packages,
 )
 from trainenv.environments.staging import remove_tree
-from trainenv.errors import InstallError, TrainenvError
+from trainenv.errors import DiskFullError, InstallError, TrainenvError
 
 
 class PypiMender:
@@ -82,6 +82,8 @@ class PypiMender:
         try:
             replace_file(own_lock, pylock.dump(sources, python or "3").encode())
             self._install(names)
+        except DiskFullError:
+            raise
         except TrainenvError as error:
             self._reasons |= dict.fromkeys(names, error.cause or error.message)
             for path in removed:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainenv.credentials import without_credentials
-from trainenv.environments.records import CondaRecord, conda_records, pypi_distributions, replace_file
+from trainenv.environments.records import LINK_HASH, CondaRecord, conda_records, pypi_distributions, replace_file
 
 
 def projects(prefix: Path) -> list[dict[str, Any]]:
@@ -34,13 +35,22 @@ def projects(prefix: Path) -> list[dict[str, Any]]:
     return found
 
 
+_HASH_OF_LINK = re.compile(r'("path_type":\s*"softlink"[^{}]*?)"sha256_in_prefix"')
+
+
 def publish_records(prefix: Path) -> None:
-    """Records as other users may have them: py-rattler makes them private, with passwords in their URLs."""
+    """Records as other users and conda may have them.
+
+    py-rattler makes them private, with passwords in their URLs. Of a symlink it writes down the hash of its
+    target's name where conda has that of the file it leads to, and ``conda doctor`` would call each of them
+    altered: it stands under a name of our own.
+    """
     umask = os.umask(0)
     os.umask(umask)
     for record in conda_records(prefix):
         text = record.path.read_text(encoding="utf-8")
-        if (public := without_credentials(text)) != text:
+        public = _HASH_OF_LINK.sub(rf'\1"{LINK_HASH}"', without_credentials(text))
+        if public != text:
             replace_file(record.path, public.encode())
         record.path.chmod(0o666 & ~umask)
 

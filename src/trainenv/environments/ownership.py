@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from trainenv import relocation
 from trainenv.environments import relocated, wheels
+from trainenv.environments.given import needs_python
 from trainenv.environments.records import CondaRecord, canonical_name, conda_records, distributions, replace_file
 
 _STAGING_PREFIX = re.compile(rb"/[^\0\s\"':;,=]*/\.trainenv/staging/[A-Za-z0-9_.+-]+-[0-9a-f]{8}/prefix")
@@ -130,10 +131,16 @@ def _disown(records: Iterable[CondaRecord], lost: set[str], distributions: set[s
         if lost.isdisjoint(record.files):
             continue
         kept = [path for path in record.files if path not in lost]
-        lost_its_name = any(path.endswith(".dist-info/METADATA") for path in lost.intersection(record.files))
-        if not kept or (lost_its_name and canonical_name(record.name) in distributions):
+        described = {path for path in record.files if path.endswith(".dist-info/METADATA")}
+        lost_its_name = bool(described & lost) and canonical_name(record.name) in distributions
+        # conda's pytorch is PyPI's torch; python may bring pip, and stays when that is replaced.
+        lost_all_names = bool(described) and described <= lost and needs_python(record.content)
+        if not kept or lost_its_name or lost_all_names:
             record.path.unlink()
             dropped[record.name] = {"version": record.package.version, "channel": record.channel}
+            names = {canonical_name(path.split("/")[-2].split("-")[0]) for path in described}
+            if other := sorted(names & distributions - {canonical_name(record.name)}):
+                dropped[record.name]["distribution"] = other[0]
             continue
         content: dict[str, object] = {**record.content, "files": kept}
         paths_data: Mapping[str, object] | None = record.content.get("paths_data")

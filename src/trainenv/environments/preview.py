@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from trainenv.environments import wheels
+from trainenv.environments import given, wheels
 from trainenv.environments.diff import Change, compare
+from trainenv.environments.given import AllGiven, Given
+from trainenv.environments.locked import LockedWheel
 from trainenv.environments.lockfiles.pylock import OWN as PYLOCK
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
@@ -60,9 +62,11 @@ def plan(settings: Settings, name: str, solution: Solution, reporter: Reporter) 
     pypi = [item for item in before if item.build == "pypi" and canonical_name(item.name) not in solution.uninstall]
     if solution.resolves_pypi:
         with reporter.step("resolve PyPI requirements"):
-            found, sizes = _resolved(settings, prefix, solution, after)
-        conda = {canonical_name(item.name): item.version for item in after}
-        pypi = [item for item in found if conda.get(item.name) != item.version]
+            brought = brought_by_conda(settings, prefix, solution)
+            found, sizes = resolved(settings, prefix, solution, brought)
+        pypi = [Package(wheel.name, wheel.version, "pypi", "pypi") for wheel in found]
+        replaced = {brought[item.name].owner for item in pypi if item.name in brought}
+        after = [item for item in after if item.name not in replaced or item.name == "python"]
         downloads |= sizes
     elif solution.specification.locked is not None:
         python = next((item.version for item in after if item.name == "python"), None)
@@ -74,6 +78,15 @@ def plan(settings: Settings, name: str, solution: Solution, reporter: Reporter) 
     changes = compare(before, [item for item in after if canonical_name(item.name) not in taken] + pypi)
     names = {change.name for change in changes if change.after}
     return Plan(name, changes, {key: size for key, size in downloads.items() if key in names})
+
+
+def brought_by_conda(settings: Settings, prefix: Path, solution: Solution) -> dict[str, Given]:
+    """The Python packages of the conda packages that the prefix shall have."""
+    if solution.records is None:
+        return given.of_prefix(prefix)
+    replaced = read_note(prefix, ENVIRONMENT_NOTE).get("replaced", {})
+    records = [record for record in solution.records if record.name.normalized not in replaced]
+    return given.of_records(records, settings.cache_dir / "pkgs", prefix)
 
 
 def _conda_after(prefix: Path, before: Sequence[Package], records: Sequence[RepoDataRecord] | None) -> list[Package]:
@@ -98,13 +111,13 @@ def _conda_downloads(settings: Settings, records: Sequence[RepoDataRecord]) -> d
     }
 
 
-def _resolved(
-    settings: Settings, prefix: Path, solution: Solution, conda: Sequence[Package]
-) -> tuple[list[Package], dict[str, int]]:
+def resolved(
+    settings: Settings, prefix: Path, solution: Solution, brought: AllGiven
+) -> tuple[list[LockedWheel], dict[str, int]]:
     """The PyPI packages that uv would choose, and the size of the file of each that is not there yet."""
     there = {found.key: found.version for found in distributions(prefix)}
-    preferred = {canonical_name(item.name): item.version for item in conda} | there
-    version = next((item.version for item in conda if item.name == "python"), None)
+    records = solution.records or ()
+    version = next((str(record.version) for record in records if record.name.normalized == "python"), None)
     same_python = (prefix / "bin" / "python").exists()
     python = wheels.interpreter(prefix) if same_python else ["--python", sys.executable]
     if version and not same_python:
@@ -116,14 +129,15 @@ def _resolved(
             Path(folder),
             solution.specification,
             kept,
-            preferred={name: version for name, version in preferred.items() if name not in solution.upgrade},
-            python=python,
+            preferred={name: version for name, version in there.items() if name not in solution.upgrade},
+            given={name: item for name, item in brought.items() if name not in solution.upgrade},
+            python=[*python, *solution.target.uv_options()],
             sources=[str(line) for line in note.get("package_sources", [])],
             cache_dir=settings.cache_dir,
             keep_open=(),
             access=solution.sources.access,
         )
-        found = [Package(item.name, item.version, "pypi", "pypi") for item in wheels.locked(Path(folder))]
+        found = wheels.locked(Path(folder))
         content = parse_toml((Path(folder) / PYLOCK).read_text(encoding="utf-8"))
     return found, _sizes(content, there)
 

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -52,6 +51,10 @@ class Package:
             "editable": self.editable,
             "url": self.url,
         }
+
+
+LINK_HASH = "sha256_of_link"
+"""In an entry of a record's paths, for a symlink: the sha256 of the path that it leads to, as it stands in it."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,9 @@ class Distribution:
     def requires(self) -> list[str]:
         """What it needs, as requirements with their markers; those of its extras as well."""
         try:
-            with (self.prefix / self.folder / "METADATA").open(encoding="utf-8", errors="replace") as stream:
-                return [
-                    str(line) for line in HeaderParser().parse(stream, headersonly=True).get_all("Requires-Dist", [])
-                ]
+            return [
+                value for name, value in _headers(self.prefix / self.folder / "METADATA") if name == "requires-dist"
+            ]
         except OSError:
             return []
 
@@ -134,6 +136,21 @@ class Distribution:
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
+
+
+def _headers(file: Path) -> list[tuple[str, str]]:
+    """The headers of a ``METADATA`` file, names in lower case. Python's own parser takes long to import."""
+    found: list[tuple[str, str]] = []
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            name, separator, value = line.partition(":")
+            if line[0] in " \t" and found:
+                found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
+            elif separator:
+                found.append((name.strip().lower(), value.strip()))
+            else:
+                break
+    return found
 
 
 def canonical_name(name: str) -> str:
@@ -191,14 +208,13 @@ def distributions(prefix: Path) -> list[Distribution]:
     for site in site_packages(prefix):
         for folder in sorted((prefix / site).glob("*.dist-info")):
             try:
-                with (folder / "METADATA").open(encoding="utf-8", errors="replace") as stream:
-                    metadata = HeaderParser().parse(stream, headersonly=True)
+                metadata = dict(reversed(_headers(folder / "METADATA")))
             except OSError:
                 continue
-            if folder.name.startswith("~") or not (metadata["Name"] and metadata["Version"]):
+            if folder.name.startswith("~") or not (metadata.get("name") and metadata.get("version")):
                 continue  # pip's backup of what it was just replacing, or the remains of a killed pip.
             relative = str(folder.relative_to(prefix))
-            found.append(Distribution(str(metadata["Name"]), str(metadata["Version"]), relative, prefix))
+            found.append(Distribution(metadata["name"], metadata["version"], relative, prefix))
     return sorted(found, key=lambda distribution: distribution.key)
 
 
@@ -224,7 +240,12 @@ def _pypi_package(found: Distribution, replaced: Mapping[str, Mapping[str, str]]
     if commit := (origin.get("vcs_info") or {}).get("commit_id"):
         url = f"{origin['vcs_info'].get('vcs', 'git')}+{url}@{commit}"
     editable = bool((origin.get("dir_info") or {}).get("editable"))
-    named = {canonical_name(name): (name, item) for name, item in replaced.items() if isinstance(item, dict)}
+    # conda's pytorch is replaced by PyPI's torch.
+    named = {
+        canonical_name(item.get("distribution", name)): (name, item)
+        for name, item in replaced.items()
+        if isinstance(item, dict)
+    }
     name, former = named.get(found.key, ("", {}))
     return Package(
         found.key,
@@ -255,7 +276,12 @@ def read_note(prefix: Path, name: str) -> dict[str, Any]:
 
 def write_note(prefix: Path, name: str, content: Mapping[str, Any]) -> None:
     """Replace note ``name``; whoever reads sees the old or the new one, never half of it."""
-    replace_file(prefix / NOTES_DIR / name, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
+    replace_file(prefix / NOTES_DIR / name, note_text(content))
+
+
+def note_text(content: Mapping[str, Any]) -> bytes:
+    """A note as it is written: the same for the same content."""
+    return json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def replace_file(path: Path, data: bytes) -> None:

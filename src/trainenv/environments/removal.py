@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainenv.channels import conda
+from trainenv.channels.target import Target
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
     Distribution,
@@ -87,6 +88,7 @@ def for_removal(settings: Settings, prefix: Path, names: Sequence[str]) -> Solut
         [record for name, record in installed.conda.items() if name in kept] if in_conda else None,
         Specification(),
         uninstall=tuple(sorted(lost_pypi)),
+        target=Target.of_note(note),
     )
 
 

@@ -7,16 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainenv import relocation
+from trainenv import locks, relocation
 from trainenv.channels.access import Access
-from trainenv.environments import environment
+from trainenv.environments import environment, left_out
 from trainenv.environments.contents import CONDA, NOTES, PYPI, Damage, Inspection, inspect
 from trainenv.environments.copies import keep_records_true, placeholder_lengths
 from trainenv.environments.lock import write_lock
 from trainenv.environments.mending import Mending, make_executable
 from trainenv.environments.mending_conda import CondaMender
 from trainenv.environments.mending_pypi import PypiMender
-from trainenv.environments.records import ENVIRONMENT_NOTE, NOTES_DIR, read_note, write_note
+from trainenv.environments.records import (
+    ENVIRONMENT_NOTE,
+    NOTES_DIR,
+    conda_records,
+    pypi_distributions,
+    read_note,
+    write_note,
+)
 from trainenv.environments.relocated import carried_prefix, write_carried_prefix
 from trainenv.environments.staging import staged
 from trainenv.environments.verify import forbidden_prefixes, problems_of
@@ -43,7 +50,14 @@ class _NothingMendedError(Exception):
     """Leaves the environment untouched: no change, no generation."""
 
 
-def repair(settings: Settings, name: str, reporter: Reporter, *, relocate: bool = False) -> Repair:
+def repair(
+    settings: Settings,
+    name: str,
+    reporter: Reporter,
+    *,
+    relocate: bool = False,
+    if_busy: locks.IfBusy = locks.REFUSE,
+) -> Repair:
     """Put back what of environment ``name`` is not as recorded; whole or not at all, as any change.
 
     With ``relocate`` the files get the prefix of the folder that the environment is in, for when
@@ -57,7 +71,7 @@ def repair(settings: Settings, name: str, reporter: Reporter, *, relocate: bool 
     if not moves and not problems_of(_inspect(prefix, banned, reporter)):
         return result
     try:
-        with staged(settings, name, replaces=True) as made:
+        with staged(settings, name, replaces=True, if_busy=if_busy) as made:
             staging = made
             before = _inspect(staging.path, banned, reporter)
             if moves and carried is not None:
@@ -100,6 +114,8 @@ def _mend(mending: Mending, found: Inspection, banned: list[str]) -> dict[str, s
         if held in banned:
             moved = relocation.relocate_tree(prefix, held, target, paths=[path])
             keep_records_true(prefix, moved, target)
+    for path in left_out.paths(prefix, conda_records(prefix), pypi_distributions(prefix)) - {*found.present}:
+        (prefix / path).unlink(missing_ok=True)  # A package comes whole, its archive did not.
     _mend_notes(mending, [item for item in found.damage if item.kind == NOTES])
     return mending.reasons
 

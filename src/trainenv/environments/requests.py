@@ -37,4 +37,5 @@ def _lines(names: Collection[str], pending: list[Path]) -> Iterator[str]:
             if included := _INCLUDE.match(line):
                 pending.append(file.parent / included[1].strip("\"'"))
             elif (entry := _ENTRY.match(line)) and canonical_name(entry[1].rstrip(".-")) in names:
-                yield f"{file} line {number}: {line.strip().removeprefix('- ')}"
+                asked = line.strip().removeprefix("- ").rstrip("\\ ")
+                yield f"{file} line {number}: {asked}"

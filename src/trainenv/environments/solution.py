@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainenv.channels import conda
 from trainenv.channels.access import Access
+from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
 from trainenv.environments import from_lock
 from trainenv.environments.records import (
@@ -35,7 +36,7 @@ class Solution:
     ``specs`` is what conda was asked for, now and before. ``records`` are all conda packages that the
     prefix shall have, None to leave them alone. ``specification`` asks for PyPI packages;
     ``upgrade`` are those, by canonical name, whose installed version is not preferred, ``uninstall``
-    those that go.
+    those that go. ``target`` is what they are chosen for.
     """
 
     specs: tuple[str, ...]
@@ -44,14 +45,18 @@ class Solution:
     specification: Specification
     upgrade: frozenset[str] = frozenset()
     uninstall: tuple[str, ...] = ()
+    target: Target = field(default_factory=Target)
 
     @property
     def resolves_pypi(self) -> bool:
         return self.specification.wants_pypi or bool(self.upgrade)
 
 
-def for_create(settings: Settings, name: str, specification: Specification, reporter: Reporter) -> Solution:
-    """What a new environment ``name`` shall hold."""
+def for_create(
+    settings: Settings, name: str, specification: Specification, reporter: Reporter, target: Target | None = None
+) -> Solution:
+    """What a new environment ``name`` shall hold, for this machine or ``target``."""
+    target = (target or Target()).over(specification.locked.target if specification.locked else Target())
     specs = [without_credentials(spec) for spec in specification.conda]
     locked = specification.locked
     if locked is not None:
@@ -73,11 +78,11 @@ def for_create(settings: Settings, name: str, specification: Specification, repo
         specs = from_lock.roots(records)
     else:
         names = [*(specification.channels or settings.channels), *channels_of_specs(specification.conda)]
-        sources = find_sources(settings, names, specs, reporter)
-        records = _solve(settings, sources, specs, reporter)
+        sources = find_sources(settings, names, specs, reporter, target)
+        records = _solve(settings, sources, specs, reporter, target)
     if specification.wants_pypi and not any(record.name.normalized == "python" for record in records):
         raise SolveError("PyPI packages need a python in the environment", hint="Add python to the specification")
-    return Solution(tuple(specs), sources, records, specification)
+    return Solution(tuple(specs), sources, records, specification, target=target)
 
 
 def for_install(
@@ -86,8 +91,12 @@ def for_install(
     specification: Specification,
     reporter: Reporter,
     upgrade: Iterable[str] = (),
+    target: Target | None = None,
 ) -> Solution:
-    """What ``prefix`` shall hold with ``specification`` added; what is there is kept where it can be."""
+    """What ``prefix`` shall hold with ``specification`` added; what is there is kept where it can be.
+
+    What ``target`` leaves open is as in earlier changes.
+    """
     if specification.locked:
         from_lock.require_pypi_only(specification.locked, specification.wants_pypi)
     if not specification.conda and not specification.wants_pypi and not specification.locks_pypi:
@@ -101,18 +110,25 @@ def for_install(
         *_kept_specs(earlier_specs(prefix, note), specification.conda),
     ]
     _refuse_replaced(note, specification.conda)
+    target = _continued(target, note, reporter)
     if not specification.conda:
-        return Solution(tuple(specs), known_sources(settings, note), None, specification, frozenset(upgrade))
+        sources = known_sources(settings, note)
+        return Solution(tuple(specs), sources, None, specification, frozenset(upgrade), target=target)
     names = specification.channels or _known_channels(note) or channels_of_records(prefix) or settings.channels
     names = [*names, *channels_of_specs([*specification.conda, *specs])]
     sources = find_sources(settings, names, specs, reporter)
-    records = _solve(settings, sources, specs, reporter, installed_records(prefix))
+    records = _solve(settings, sources, specs, reporter, target, installed_records(prefix))
     _require_same_python(prefix, records)
-    return Solution(tuple(specs), sources, records, specification, frozenset(upgrade))
+    return Solution(tuple(specs), sources, records, specification, frozenset(upgrade), target=target)
 
 
 def for_update(
-    settings: Settings, prefix: Path, conda_names: Sequence[str], pypi_names: Iterable[str], reporter: Reporter
+    settings: Settings,
+    prefix: Path,
+    conda_names: Sequence[str],
+    pypi_names: Iterable[str],
+    reporter: Reporter,
+    target: Target | None = None,
 ) -> Solution:
     """What ``prefix`` shall hold with the named packages as new as its specification allows.
 
@@ -121,15 +137,28 @@ def for_update(
     note = read_note(prefix, ENVIRONMENT_NOTE)
     specs = earlier_specs(prefix, note)
     nothing = Specification()
+    target = _continued(target, note, reporter)
     if not conda_names:
-        return Solution(tuple(specs), known_sources(settings, note), None, nothing, frozenset(pypi_names))
+        sources = known_sources(settings, note)
+        return Solution(tuple(specs), sources, None, nothing, frozenset(pypi_names), target=target)
     names = _known_channels(note) or channels_of_records(prefix) or settings.channels
     sources = find_sources(settings, [*names, *channels_of_specs(specs)], specs, reporter)
     locked = [record for record in installed_records(prefix) if record.name.normalized not in conda_names]
     python = python_version(prefix)
     pinned = [f"python {'.'.join(python.split('.')[:2])}.*"] if python else []
-    records = _solve(settings, sources, [*specs, *pinned], reporter, locked)
-    return Solution(tuple(specs), sources, records, nothing, frozenset(pypi_names))
+    records = _solve(settings, sources, [*specs, *pinned], reporter, target, locked)
+    return Solution(tuple(specs), sources, records, nothing, frozenset(pypi_names), target=target)
+
+
+def _continued(target: Target | None, note: Mapping[str, Any], reporter: Reporter) -> Target:
+    """``target`` over what the environment was made for; says so where that leaves newer packages out."""
+    found = (target or Target()).over(Target.of_note(note))
+    if found.exclude_newer and (target is None or target.exclude_newer is None):
+        reporter.notice(
+            f"packages newer than {found.exclude_newer} are left out, as was asked for earlier; "
+            "--exclude-newer none lets them in"
+        )
+    return found
 
 
 def earlier_specs(prefix: Path, note: Mapping[str, Any]) -> list[str]:
@@ -163,11 +192,17 @@ def _solve(
     sources: Sources,
     specs: Sequence[str],
     reporter: Reporter,
+    target: Target,
     installed: Sequence[PrefixRecord] = (),
 ) -> list[RepoDataRecord]:
     with reporter.step("solve"):
         return conda.solve(
-            sources.channels, specs, cache_dir=settings.cache_dir, installed=installed, access=sources.access
+            sources.channels,
+            specs,
+            cache_dir=settings.cache_dir,
+            installed=installed,
+            access=sources.access,
+            target=target,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from trainenv.channels import conda
 from trainenv.channels.access import Access
+from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
 from trainenv.environments.records import conda_records
 from trainenv.errors import ChannelError, InterpreterError
@@ -26,13 +27,19 @@ class Sources:
     access: Access = field(default_factory=Access)
 
 
-def find_sources(settings: Settings, names: Sequence[str], specs: Sequence[str], reporter: Reporter) -> Sources:
+def find_sources(
+    settings: Settings, names: Sequence[str], specs: Sequence[str], reporter: Reporter, target: Target | None = None
+) -> Sources:
     """The channels ``names`` as they can be reached now; else ``host``, if that can stand in.
 
-    Raises ``ChannelError`` with the channel and the reason when it can't.
+    For another platform than this machine's ``host`` has nothing, and is left out. Raises ``ChannelError``
+    with the channel and the reason when one can't be reached.
     """
     access = Access.of(settings, names)
     names = tuple(dict.fromkeys(without_credentials(conda.located(name)) for name in names))
+    foreign = target is not None and target.is_foreign
+    if target is not None and foreign:
+        names = _without_host(names, target)
     wanted = [name for name in names if name != conda.HOST]
     reached: list[conda.Source] = []
     if wanted:
@@ -42,7 +49,7 @@ def find_sources(settings: Settings, names: Sequence[str], specs: Sequence[str],
             reason = "; ".join(
                 f"channel {without_credentials(name)} can't be reached ({why})" for name, why in failed.items()
             )
-            if reached or not settings.host_fallback or not _host_can_meet(specs):
+            if reached or foreign or not settings.host_fallback or not _host_can_meet(specs):
                 raise ChannelError(
                     reason,
                     hint=f"Name a mirror in {settings.file} under [mirrors], or another channel with -c",
@@ -54,6 +61,17 @@ def find_sources(settings: Settings, names: Sequence[str], specs: Sequence[str],
     if conda.HOST in names:
         sources[conda.HOST] = _host_source(settings, specs, reporter)
     return Sources(tuple(sources[name] for name in names), names, access=access)
+
+
+def _without_host(names: tuple[str, ...], target: Target) -> tuple[str, ...]:
+    others = tuple(name for name in names if name != conda.HOST)
+    if names and not others:
+        raise ChannelError(
+            f"channel {conda.HOST} has nothing for {target.platform}",
+            cause="it is made of this machine's own interpreters",
+            hint="Name a channel that has it with -c",
+        )
+    return others
 
 
 def _host_source(settings: Settings, specs: Sequence[str], reporter: Reporter, because: str = "") -> conda.Source:

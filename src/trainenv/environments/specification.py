@@ -116,8 +116,8 @@ def checked_spec(spec: str, where: str) -> str:
     return spec
 
 
-def read_file(file: Path) -> Specification:
-    """The specification in ``file``, whatever the file is called."""
+def read_file(file: Path, platform: str | None = None) -> Specification:
+    """The specification in ``file``, whatever the file is called; a lock for ``platform``, by default this machine."""
     file, chosen = pyproject.split_extras(file)
     text = _read_text(file)
     if not text.strip():
@@ -136,12 +136,19 @@ def read_file(file: Path) -> Specification:
             requires_python=project.requires_python,
         )
     if kind in lockfiles.READERS:
-        locked = lockfiles.read(file, text, kind)
+        locked = lockfiles.read(file, text, kind, platform)
         return Specification(locked=locked, requires_python=locked.choices.requires_python if locked.choices else None)
     raise SpecificationError(
         f"{file} is a {kind}, and no specification that trainenv knows",
         hint="Give an environment.yml, a requirements.txt, a pyproject.toml or a lock",
     )
+
+
+def lock_platforms(file: Path) -> list[str]:
+    """The platforms that ``file`` is a lock for; empty where it names none, or is no lock."""
+    text = _read_text(file)
+    kind = _recognise(text)
+    return lockfiles.platforms(file, text, kind) if kind in lockfiles.READERS else []
 
 
 def requested_names(specification: Specification) -> list[str]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,7 +26,14 @@ from trainenv import locks
 from trainenv.environments import generations
 from trainenv.environments.relocated import carried_prefix
 from trainenv.environments.shared_files import share
-from trainenv.errors import EnvironmentExistsError, EnvironmentNotFoundError, InstallError, UsageError
+from trainenv.errors import (
+    DiskFullError,
+    EnvironmentExistsError,
+    EnvironmentNotFoundError,
+    InstallError,
+    TrainenvError,
+    UsageError,
+)
 from trainenv.settings import Settings
 from trainenv.sharing import make_folder, open_file, shared_umask
 
@@ -86,7 +93,7 @@ def staged(
                 os.rename(prefix, target)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise InstallError(
+                raise DiskFullError(
                     f"no space left for environment {name!r} on {settings.envs_dir}",
                     cause=error.strerror or "",
                     hint="Free some, or set envs_dir in trainenv.toml to a larger disk; nothing was changed",
@@ -137,6 +144,37 @@ def swap_with_generation(settings: Settings, name: str, kept: Path) -> None:
         os.close(descriptor)
 
 
+_RENAMED = Path("conda-meta", "trainenv", "renamed_from.json")
+
+
+def mark_renamed(prefix: Path, former: Path) -> None:
+    """Write into ``prefix`` that it takes the place of the environment at ``former``, which goes next."""
+    content = {"name": former.name, "inode": former.stat().st_ino}
+    (prefix / _RENAMED).write_text(json.dumps(content), encoding="utf-8")
+
+
+def unmark_renamed(prefix: Path) -> None:
+    (prefix / _RENAMED).unlink(missing_ok=True)
+
+
+def finish_renames(settings: Settings) -> list[tuple[str, str]]:
+    """Remove environments whose renaming was cut off when the new one was there already; returns old and new names."""
+    finished = []
+    for file in settings.envs_dir.glob(f"*/{_RENAMED}"):
+        new = file.parents[2]
+        try:
+            content = json.loads(file.read_bytes())
+            former = settings.prefix_of(content["name"])
+            with locks.exclusive(settings, former.name):
+                if former.exists() and former.stat().st_ino == content["inode"]:
+                    discard(settings, former.name)
+                    finished.append((former.name, new.name))
+                unmark_renamed(new)
+        except (OSError, ValueError, LookupError, TypeError, TrainenvError):
+            continue  # Somebody is at it, or it is another user's.
+    return finished
+
+
 def require(settings: Settings, name: str, *, exists: bool) -> None:
     """Raise unless environment ``name`` is there (``exists``) or its folder is free or empty."""
     target = settings.prefix_of(name)
@@ -157,7 +195,8 @@ def require(settings: Settings, name: str, *, exists: bool) -> None:
 
 
 def sweep(settings: Settings) -> None:
-    """Remove what killed processes left in staging, and finish a swap that one began."""
+    """Remove what killed processes left in staging, and finish a swap or a renaming that one began."""
+    finish_renames(settings)
     staging = _staging_dir(settings)
     if not staging.is_dir():
         return
@@ -255,7 +294,7 @@ def _new_folder(settings: Settings, name: str) -> tuple[Path, int]:
     staging = _staging_dir(settings)
     make_folder(staging)
     with _guard(settings):
-        folder = staging / f"{name}-{secrets.token_hex(4)}"
+        folder = staging / f"{name}-{os.urandom(4).hex()}"
         make_folder(folder)
         (folder / "target").write_text(name)
         descriptor = open_file(folder / "lock", os.O_RDWR)

@@ -61,8 +61,5 @@ def interactive(shell: str, activation_arguments: list[str], base: Mapping[str, 
 
 def scripted(shell: str, prefix: Path, name: str, base: Mapping[str, str]) -> Subshell:
     """``shell`` with the environment active from the start, for one that reads commands, not a user."""
-    return Subshell(
-        activation.command(prefix, [shell]),
-        activation.environ(prefix, name, base),
-        sure=DIALECTS.get(os.path.basename(shell)) is not None,
-    )
+    argv, variables = activation.launched(prefix, name, [shell], base)
+    return Subshell(argv, variables, sure=DIALECTS.get(os.path.basename(shell)) is not None)

@@ -9,22 +9,25 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from trainenv.channels.access import Access
-from trainenv.channels.conflicts import pypi_lines
 from trainenv.channels.pypi import constraint_options, private_lock, run_uv, uv_options
 from trainenv.credentials import without_credentials
 from trainenv.environments import wheel_health
-from trainenv.environments.locked import LockedWheel
+from trainenv.environments.given import AllGiven, constraints, of_prefix, write_wheels
+from trainenv.environments.locked import LockedWheel, same_version
 from trainenv.environments.lockfiles.pylock import OWN as PYLOCK
 from trainenv.environments.lockfiles.pylock import read_own
 from trainenv.environments.records import Distribution, canonical_name, distributions
-from trainenv.environments.specification import Specification, addresses, required_hashes
-from trainenv.errors import InstallError, SolveError
-from trainenv.progress import Reporter, Step
+from trainenv.environments.specification import Specification, addresses, named_requirements, required_hashes
+from trainenv.environments.wheel_errors import cause, indexes_of, install_error, keyring_helps, refused, solve_error
+from trainenv.environments.wheel_progress import WheelProgress
+from trainenv.errors import DiskFullError, InstallError, SolveError
+from trainenv.progress import Reporter
 
 
 def resolve(
@@ -33,6 +36,7 @@ def resolve(
     kept: Sequence[Distribution],
     *,
     preferred: Mapping[str, str],
+    given: AllGiven,
     python: Sequence[str],
     sources: Sequence[str],
     cache_dir: Path,
@@ -41,38 +45,94 @@ def resolve(
 ) -> None:
     """Write the ``pylock.toml`` of prefix ``into`` that meets the specification and keeps ``kept`` working.
 
-    ``preferred`` are the versions, by canonical name, to choose where they fit; ``python`` are uv's
-    options that say for which interpreter, see ``interpreter``. ``sources`` are lines of earlier
-    requirements that say where ``kept`` came from. Raises ``SolveError`` with who asks for what when
-    nothing does, or when a file has another hash than the requirements allow.
+    ``preferred`` are the versions, by canonical name, to choose where they fit. ``given`` is what conda
+    brings: the lock leaves it out, except what must have another version. ``python`` are uv's options
+    that say for which interpreter, see ``interpreter``. ``sources`` are lines of earlier requirements
+    that say where ``kept`` came from. Raises ``SolveError`` with who asks for what when nothing does, or
+    when a file has another hash than the requirements allow.
     """
     pylock = into / PYLOCK
     pylock.parent.mkdir(parents=True, exist_ok=True)
-    _write_preferences(pylock, preferred)
+    _write_preferences(pylock, {**{key: item.version for key, item in given.items()}, **preferred})
     for address in addresses(specification):
         access.credentials.learn_index(address)
     lines = [*sources, *specification.requirements, *filter(None, map(_requirement, kept))]
     arguments = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", "pylock.toml"]
-    arguments += ["--output-file", str(pylock), *python, *uv_options(), *constraint_options()]
+    arguments += ["--output-file", str(pylock), *python, *uv_options(specification.folder), *constraint_options()]
     arguments += ["-", *(str(file) for file in specification.requirement_files)]
     for extra in specification.extras:
         arguments += ["--extra", extra]
     for file, name in specification.groups:
         arguments += ["--group", f"{file}:{name}"]
-    code, output = run_uv(
-        arguments,
-        cache_dir=cache_dir,
-        folder=specification.folder,
-        standard_input="\n".join(lines) + "\n",
-        keep_open=keep_open,
-        access=access,
-    )
-    if code != 0:
-        raise _solve_error(output, specification)
+
+    def compile_with(options: Sequence[str]) -> str | None:
+        code, output = run_uv(
+            [*arguments, *options],
+            cache_dir=cache_dir,
+            folder=specification.folder,
+            standard_input="\n".join(lines) + "\n",
+            keep_open=keep_open,
+            access=access,
+        )
+        return None if code == 0 else output
+
+    by_url = {canonical_name(each.name) for each in named_requirements(specification) if each.url}
+    given = {key: item for key, item in given.items() if key not in by_url}
+    failure = _compile_beside(given, compile_with, into, cache_dir)
+    if failure is not None:
+        indexes = indexes_of(specification, sources)
+        refusals = refused(failure, indexes, access)
+        if keyring_helps(refusals, access):
+            failure = _compile_beside(given, compile_with, into, cache_dir)
+            refusals = refused(failure, indexes, access) if failure is not None else []
+    if failure is not None:
+        error = solve_error(failure, specification, refusals)
+        if "--exclude-newer" in python and isinstance(error, SolveError):
+            error.hint = "--exclude-newer leaves out what is newer, and what has no date: give a later day, or none"
+        raise error
     text = without_credentials(pylock.read_text(encoding="utf-8"))
     # uv counts from where the file is now, and that is not where it will be.
     pylock.write_text(_RELATIVE_PATH.sub(lambda match: _absolute(match, pylock.parent), text), encoding="utf-8")
     _check_hashes(specification, locked(into), preferred)
+
+
+def _compile_beside(
+    given: AllGiven, compile_with: Callable[[Sequence[str]], str | None], into: Path, cache_dir: Path
+) -> str | None:
+    """Let ``compile_with``, which takes options of uv and returns what uv says when it fails, find a solution.
+
+    Where ``given`` can't all stay, one without it tells which of it has to go, and the rest stays.
+    """
+    if not given:
+        return compile_with(())
+    folder = write_wheels(given, cache_dir)
+
+    def beside(pinned: AllGiven) -> str | None:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in constraints(pinned, folder)))
+            file.flush()
+            return compile_with(["--constraint", file.name, *_left_out(pinned)])
+
+    failure = beside(given)
+    if failure is None or not re.search(r"No solution found|conflicting URLs", failure):
+        return failure
+    offered = ["--find-links", str(folder)]
+    if (failure := compile_with(offered)) is not None:
+        return failure
+    chosen = {wheel.name: wheel for wheel in locked(into)}
+    staying = {
+        key: item
+        for key, item in given.items()
+        if key not in chosen or (not chosen[key].direct and same_version(chosen[key].version, item.version))
+    }
+    if beside(staying) is None:
+        return None
+    return compile_with([*offered, *_left_out(staying)])
+
+
+def _left_out(given: AllGiven) -> list[str]:
+    """uv's options that leave ``given`` out of the lock."""
+    return [option for key in given for option in ("--no-emit-package", key)]
 
 
 _RELATIVE_PATH = re.compile(r'\bpath = "((?:[^"\\/]|\\.)(?:[^"\\]|\\.)*)"')
@@ -108,20 +168,26 @@ def install(
     keep_open: tuple[int, ...],
     reporter: Reporter,
     access: Access,
+    platform: Sequence[str] = (),
 ) -> None:
-    """Install what the ``pylock.toml`` of ``prefix`` says, every file checked against its sha256."""
-    total = len(locked(prefix))
+    """Install what the ``pylock.toml`` of ``prefix`` says, every file checked against its sha256.
+
+    ``platform`` is uv's option that says for which platform, where that is not this machine as it is.
+    """
+    installed = {(each.key, each.version) for each in distributions(prefix)}
+    coming = {wheel.name: wheel.size or 0 for wheel in locked(prefix) if (wheel.name, wheel.version) not in installed}
     with (
-        reporter.step("PyPI packages", total=total, unit="packages") as step,
+        reporter.step("PyPI packages", unit="B") as step,
         private_lock(prefix / PYLOCK, access) as (pylock, descriptors),
     ):
-        arguments = ["pip", "install", "-r", str(pylock), *interpreter(prefix), *uv_options()]
+        arguments = ["pip", "install", "-r", str(pylock), *interpreter(prefix), *platform, *uv_options(folder)]
+        progress = WheelProgress(step, coming)
         code, output = run_uv(
             arguments,
             cache_dir=cache_dir,
             folder=folder,
             keep_open=(*keep_open, *descriptors),
-            on_line=lambda line: _show(step, line),
+            on_line=progress.hear,
             access=access,
         )
         if code == 0 and (names := _poisoned(prefix, output, cache_dir)):
@@ -136,14 +202,11 @@ def install(
             )
             if code == 0:
                 wheel_health.accept(_just_installed(prefix, output), cache_dir)
+        progress.finish()
     if code != 0:
         if "No space left" in output or "os error 28" in output:
-            raise InstallError(f"no space left on the disk of {prefix.parent}", hint="Free some; nothing was changed")
-        raise InstallError(
-            "the PyPI packages could not be installed",
-            cause=_cause(output),
-            hint="Nothing was changed",
-        )
+            raise DiskFullError(f"no space left on the disk of {prefix.parent}", hint="Free some; nothing was changed")
+        raise install_error(output, access)
 
 
 def uninstall(prefix: Path, names: Sequence[str], *, cache_dir: Path, keep_open: tuple[int, ...]) -> None:
@@ -153,15 +216,24 @@ def uninstall(prefix: Path, names: Sequence[str], *, cache_dir: Path, keep_open:
     left = [found.key for found in distributions(prefix) if found.key in names]
     if code != 0 or left:
         raise InstallError(
-            f"{', '.join(left or names)} can't be removed", cause=_cause(output), hint="Nothing was changed"
+            f"{', '.join(left or names)} can't be removed", cause=cause(output), hint="Nothing was changed"
         )
 
 
 def unmet(prefix: Path, *, cache_dir: Path) -> list[str]:
     """What the installed packages of ``prefix`` need and have not, one sentence each."""
     code, output = run_uv(["pip", "check", *interpreter(prefix)], cache_dir=cache_dir)
+    if code == 0:
+        return []
     sentences = re.findall(r"^The package (\S+ requires .+)$", output, re.MULTILINE)
-    return [] if code == 0 else [sentence.replace("`", "") for sentence in sentences]
+    # uv sees no package without metadata.
+    there = of_prefix(prefix)
+    return [sentence.replace("`", "") for sentence in sentences if not _is_brought(sentence, there)]
+
+
+def _is_brought(sentence: str, there: AllGiven) -> bool:
+    missing = re.search(r"requires `([A-Za-z0-9][\w.-]*).*not installed", sentence)
+    return missing is not None and canonical_name(missing[1]) in there
 
 
 def _just_installed(prefix: Path, output: str) -> list[Distribution]:
@@ -187,7 +259,7 @@ def built_here(prefix: Path) -> set[str]:
 
 def _write_preferences(pylock: Path, preferred: Mapping[str, str]) -> None:
     """uv prefers the versions that stand in the output file already."""
-    lines = ['lock-version = "1.0"', 'created-by = "trainenv"', ""]
+    lines = ['lock-version = "1.0"', 'created-by = "trainenv"', "" if preferred else "packages = []"]
     for name, version in preferred.items():
         lines += ["[[packages]]", f'name = "{name}"', f'version = "{version}"', ""]
     pylock.write_text("\n".join(lines))
@@ -211,43 +283,3 @@ def _requirement(distribution: Distribution) -> str | None:
 def interpreter(prefix: Path) -> list[str]:
     """uv's option that names the Python of ``prefix``."""
     return ["--python", str(prefix / "bin" / "python")]
-
-
-def _show(step: Step, line: str) -> None:
-    if match := re.match(r"(Downloading|Building|Built) (\S+)(?: \(([^)]+)\))?", line):
-        step.detail(f"{match[1].lower()} {match[2]} {match[3] or ''}".strip())
-    elif re.match(r"\+ \S+==", line):
-        step.advance()
-
-
-def _solve_error(output: str, specification: Specification) -> SolveError | InstallError:
-    text = _cause(output)
-    asked = ", ".join([str(file) for file in specification.requirement_files]) or "the pip requirements"
-    if refused := re.search(r"\((401 Unauthorized|403 Forbidden)\)", output):
-        return InstallError(
-            "the package index refuses us",
-            cause=f"HTTP status {refused[1]}",
-            hint="Give it a user and password: in index-url of pip's settings, or in ~/.netrc",
-        )
-    if re.search(r"error sending request|Failed to fetch|dns error|Connection refused|timed out", output):
-        return InstallError(
-            "the package index can't be reached",
-            cause=text,
-            hint="Check the network and pip's settings (`pip config list`); trainenv uses the same",
-        )
-    return SolveError(
-        f"{asked} can't be satisfied",
-        cause=text,
-        hint="Change the requirement, or the Python version",
-        details=pypi_lines(output),
-    )
-
-
-def _cause(output: str) -> str:
-    """The reasons in uv's message, without its decoration and its hints about uv's own options."""
-    text = output.split("\nhint:", 1)[0]
-    text = re.sub(r"^(warning: The `--pylock`|Using Python|Resolved|Prepared) .*$", " ", text, flags=re.MULTILINE)
-    text = re.sub(r"[╰├│─▶→×]+", " ", text)
-    text = re.sub(r"^\s*(error|cause|Caused by):?\s*", " ", text, flags=re.MULTILINE)
-    text = re.sub(r"No solution found when resolving dependencies:?", " ", text)
-    return " ".join(text.split())

@@ -82,16 +82,18 @@ def _listen() -> int:
 
 def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subprocess.Popen[bytes]:
     prefix = Path(task["prefix"])
-    variables = activation.environ(prefix, task["conda_env"], os.environ)
-    variables["PYTHONUNBUFFERED"] = "1"
-    variables.update(task["environment"])
-    variables[record.TASK_DIR_VARIABLE] = folder
-    variables["TRAINENV_TASK_ID"] = task["id"]
-    variables["TRAINENV_OUTPUTS"] = os.path.join(folder, record.OUTPUTS)
-    variables["TRAINENV_PARAMETERS"] = os.path.join(folder, record.PARAMETERS)
+    own = {
+        "PYTHONUNBUFFERED": "1",
+        **task["environment"],
+        record.TASK_DIR_VARIABLE: folder,
+        "TRAINENV_TASK_ID": task["id"],
+        "TRAINENV_OUTPUTS": os.path.join(folder, record.OUTPUTS),
+        "TRAINENV_PARAMETERS": os.path.join(folder, record.PARAMETERS),
+    }
+    argv, variables = activation.launched(prefix, task["conda_env"], task["command"], os.environ, own)
     with open(os.path.join(folder, record.LOG), "ab") as log:
         return subprocess.Popen(
-            activation.command(prefix, task["command"]),
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -8,36 +8,47 @@ from pathlib import Path
 from trainenv.environments.locked import LockedEnvironment
 
 
-def read(file: Path, text: str, kind: str) -> LockedEnvironment:
-    """The lock in ``file``, whose ``text`` was recognised as ``kind`` (a key of ``READERS``)."""
-    return READERS[kind](file, text)
+def read(file: Path, text: str, kind: str, platform: str | None = None) -> LockedEnvironment:
+    """The lock in ``file``, whose ``text`` was recognised as ``kind`` (a key of ``READERS``).
+
+    ``platform`` is the one to read it for, this machine's unless named.
+    """
+    return READERS[kind](file, text, platform)
 
 
-def _explicit(file: Path, text: str) -> LockedEnvironment:
+def platforms(file: Path, text: str, kind: str) -> list[str]:
+    """The platforms that a lock is for; empty where it names none."""
+    from trainenv.environments.lockfiles import conda_lock, explicit, pixi
+
+    named = {"@EXPLICIT list": explicit.platforms, "conda-lock.yml": conda_lock.platforms, "pixi.lock": pixi.platforms}
+    return named[kind](file, text) if kind in named else []
+
+
+def _explicit(file: Path, text: str, platform: str | None) -> LockedEnvironment:
     from trainenv.environments.lockfiles import explicit
 
-    return explicit.read(file, text)
+    return explicit.read(file, text, platform)
 
 
-def _conda_lock(file: Path, text: str) -> LockedEnvironment:
+def _conda_lock(file: Path, text: str, platform: str | None) -> LockedEnvironment:
     from trainenv.environments.lockfiles import conda_lock
 
-    return conda_lock.read(file, text)
+    return conda_lock.read(file, text, platform)
 
 
-def _pixi(file: Path, text: str) -> LockedEnvironment:
+def _pixi(file: Path, text: str, platform: str | None) -> LockedEnvironment:
     from trainenv.environments.lockfiles import pixi
 
-    return pixi.read(file, text)
+    return pixi.read(file, text, platform)
 
 
-def _pylock(file: Path, text: str) -> LockedEnvironment:
+def _pylock(file: Path, text: str, platform: str | None) -> LockedEnvironment:
     from trainenv.environments.lockfiles import pylock
 
     return pylock.read(file, text)
 
 
-READERS: dict[str, Callable[[Path, str], LockedEnvironment]] = {
+READERS: dict[str, Callable[[Path, str, str | None], LockedEnvironment]] = {
     "@EXPLICIT list": _explicit,
     "conda-lock.yml": _conda_lock,
     "pixi.lock": _pixi,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from trainenv.channels.target import Target, this_platform
 from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel
 from trainenv.environments.lockfiles import pixi
-from trainenv.environments.lockfiles.platform import refuse_unless_for, this_platform
+from trainenv.environments.lockfiles.platform import refuse_unless_for
 from trainenv.environments.lockfiles.yaml import load_mapping
 from trainenv.environments.records import canonical_name
 from trainenv.errors import SpecificationError
@@ -19,16 +20,25 @@ _CATEGORIES = ("main", "dev")
 """What ``conda-lock install`` takes unless told otherwise; the rest are extras."""
 
 
-def read(file: Path, text: str) -> LockedEnvironment:
-    """The packages for this machine. Raises ``SpecificationError`` if there are none."""
+def platforms(file: Path, text: str) -> list[str]:
+    """The platforms that have packages."""
+    content = load_mapping(file, text)
+    if content.get("version") in _OF_PIXI:
+        return pixi.platforms(file, text)
+    entries = content.get("package") or []
+    return sorted({str(entry.get("platform")) for entry in entries if isinstance(entry, dict)})
+
+
+def read(file: Path, text: str, platform: str | None = None) -> LockedEnvironment:
+    """The packages for ``platform``, by default this machine. Raises ``SpecificationError`` if there are none."""
     content = load_mapping(file, text)
     version = content.get("version")
     if version in _OF_PIXI:
-        return pixi.read(file, text)
+        return pixi.read(file, text, platform)
     if version != 1:
         raise SpecificationError(f"{file} is a conda-lock.yml of version {version}", cause="version 1 is understood")
     entries = [entry for entry in content.get("package") or [] if isinstance(entry, dict)]
-    here = this_platform()
+    here = platform or this_platform()
     refuse_unless_for(here, (str(entry.get("platform")) for entry in entries), str(file))
     conda: list[LockedConda] = []
     wheels: list[LockedWheel] = []
@@ -45,7 +55,7 @@ def read(file: Path, text: str) -> LockedEnvironment:
                 f"{file} has a package that is not understood", cause=f"{entry.get('name')}: {error}"
             ) from None
     channels = tuple(dict.fromkeys(package.channel for package in conda))
-    return LockedEnvironment(str(file), channels, tuple(conda), tuple(wheels))
+    return LockedEnvironment(str(file), channels, tuple(conda), tuple(wheels), target=Target(here))
 
 
 def _wheel(entry: dict[str, Any]) -> LockedWheel:

@@ -14,17 +14,27 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from trainenv.channels.target import Target, this_platform
 from trainenv.environments.locked import LockedConda, LockedEnvironment
-from trainenv.environments.lockfiles.platform import refuse_unless_for, this_platform
+from trainenv.environments.lockfiles.platform import refuse_unless_for
 from trainenv.errors import SpecificationError
 
+_PLATFORM = re.compile(r"^#\s*platform:\s*(\S+)", re.MULTILINE)
 _HASH = re.compile(r"(?:(?:md5:)?(?P<md5>[0-9a-fA-F]{32})|(?:sha256:)?(?P<sha256>[0-9a-fA-F]{64}))\Z")
 
 
-def read(file: Path, text: str) -> LockedEnvironment:
-    """The packages in the ``@EXPLICIT`` list ``text``. Raises ``SpecificationError`` naming the line."""
-    here = this_platform()
-    for match in re.finditer(r"^#\s*platform:\s*(\S+)", text, re.MULTILINE):
+def platforms(file: Path, text: str) -> list[str]:
+    """The platform that its head names."""
+    return sorted({match[1] for match in _PLATFORM.finditer(text)})
+
+
+def read(file: Path, text: str, platform: str | None = None) -> LockedEnvironment:
+    """The packages in the ``@EXPLICIT`` list ``text`` for ``platform``, by default this machine.
+
+    Raises ``SpecificationError`` naming the line.
+    """
+    here = platform or this_platform()
+    for match in _PLATFORM.finditer(text):
         refuse_unless_for(here, [match[1]], str(file))
     packages: list[LockedConda] = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
@@ -36,7 +46,8 @@ def read(file: Path, text: str) -> LockedEnvironment:
         if package.subdir != "noarch":
             refuse_unless_for(here, [package.subdir], str(file))
     channels = tuple(dict.fromkeys(item.channel for item in packages))
-    return LockedEnvironment(str(file), channels, tuple(packages), halves=frozenset({"conda"}))
+    halves = frozenset({"conda"})
+    return LockedEnvironment(str(file), channels, tuple(packages), halves=halves, target=Target(here))
 
 
 def _package(file: Path, number: int, line: str) -> LockedConda:
@@ -58,7 +69,7 @@ def _package(file: Path, number: int, line: str) -> LockedConda:
 
 def dump(locked: LockedEnvironment) -> str:
     """The conda half of ``locked``; PyPI packages have no place in this format."""
-    lines = [f"# platform: {this_platform()}", "@EXPLICIT"]
+    lines = [f"# platform: {locked.target.subdir}", "@EXPLICIT"]
     for package in locked.conda:
         digest = f"#sha256:{package.sha256}" if package.sha256 else f"#{package.md5}" if package.md5 else ""
         lines.append(f"{package.url}{digest}")

@@ -13,23 +13,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainenv.channels.target import Target, this_platform
 from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel
-from trainenv.environments.lockfiles.platform import refuse_unless_for, this_platform
+from trainenv.environments.lockfiles.platform import refuse_unless_for
 from trainenv.environments.lockfiles.yaml import load_mapping
 from trainenv.environments.records import canonical_name
 from trainenv.errors import SpecificationError
 
 if TYPE_CHECKING:
-    from rattler.lock import LockedPackage, PypiLockedPackage
+    from rattler.lock import Environment, LockedPackage, PypiLockedPackage
 
 _DIRECT = "direct+"
 
 
-def read(file: Path, text: str) -> LockedEnvironment:
-    """The default environment of a ``pixi.lock`` of version 3 to 7, for this machine."""
-    from rattler import Channel, LockFile
+def platforms(file: Path, text: str) -> list[str]:
+    """The platforms that the default environment is for."""
+    load_mapping(file, text)
+    return sorted(str(platform.subdir) for platform in _default_environment(file).platforms())
 
-    content = load_mapping(file, text)
+
+def _default_environment(file: Path) -> Environment:
+    from rattler import LockFile
+
     try:
         environment = LockFile.from_path(file).default_environment()
         names = [name for name, _ in LockFile.from_path(file).environments()]
@@ -37,7 +42,16 @@ def read(file: Path, text: str) -> LockedEnvironment:
         raise SpecificationError(f"{file} is not a valid pixi.lock", cause=str(error)) from None
     if environment is None or "default" not in names:
         raise SpecificationError(f"{file} has no environment 'default'", cause=f"it has {', '.join(names) or 'none'}")
-    here = this_platform()
+    return environment
+
+
+def read(file: Path, text: str, platform: str | None = None) -> LockedEnvironment:
+    """The default environment of a ``pixi.lock`` of version 3 to 7, for ``platform``, by default this machine."""
+    from rattler import Channel
+
+    content = load_mapping(file, text)
+    environment = _default_environment(file)
+    here = platform or this_platform()
     platforms = {str(platform.subdir): platform for platform in environment.platforms()}
     refuse_unless_for(here, platforms, str(file))
     entries = content.get("packages") or []
@@ -47,7 +61,8 @@ def read(file: Path, text: str) -> LockedEnvironment:
     for package in environment.packages(platforms[here]) or []:
         _add(file, package, editable, conda, wheels)
     channels = tuple(Channel(str(channel)).base_url for channel in environment.channels())
-    return LockedEnvironment(str(file), channels, tuple(conda), tuple(wheels))
+    target = replace(Target.of_stated(platforms[here].virtual_packages), platform=here)
+    return LockedEnvironment(str(file), channels, tuple(conda), tuple(wheels), target=target)
 
 
 def _add(
@@ -112,25 +127,30 @@ def _absolute(file: Path, location: str) -> str:
     return (file.absolute().parent / location).resolve().as_uri()
 
 
-def dump(locked: LockedEnvironment) -> str:
-    """``locked`` as text; the same packages give the same bytes. All of them must have a record."""
+def dump(*every: LockedEnvironment) -> str:
+    """An environment for one or several platforms as text; the same packages give the same bytes.
+
+    All conda packages must have a record. The channels are those of the first platform.
+    """
     from rattler import LockFile, LockPlatform
     from rattler.lock import LockChannel
 
-    platform = LockPlatform(this_platform())
-    lock = LockFile([platform])
-    lock.set_channels("default", [LockChannel(url) for url in locked.channels])
-    for package in locked.conda:
-        if package.record is None:
-            raise SpecificationError(f"{locked.source} has no record of {package.name}")
-        lock.add_conda_package("default", platform, package.record)
-    for wheel in locked.wheels:
-        lock.add_pypi_package("default", platform, wheel.name, wheel.version, _location(wheel))
+    platforms = [LockPlatform(each.target.subdir, virtual_packages=each.target.stated()) for each in every]
+    lock = LockFile(platforms)
+    lock.set_channels("default", [LockChannel(url) for url in every[0].channels])
+    for locked, platform in zip(every, platforms, strict=True):
+        for package in locked.conda:
+            if package.record is None:
+                raise SpecificationError(f"{locked.source} has no record of {package.name}")
+            lock.add_conda_package("default", platform, package.record)
+        for wheel in locked.wheels:
+            lock.add_pypi_package("default", platform, wheel.name, wheel.version, _location(wheel))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pixi.lock")
         lock.to_path(path)
         text = path.read_text()
-    return _with_more(text, locked.wheels) if locked.wheels else text
+    wheels = [wheel for locked in every for wheel in locked.wheels]
+    return _with_more(text, wheels) if wheels else text
 
 
 def _location(wheel: LockedWheel) -> str:
@@ -141,12 +161,14 @@ def _with_more(text: str, wheels: Sequence[LockedWheel]) -> str:
     """py-rattler takes neither sha256 nor ``editable`` of PyPI packages, but reads what stands in the file."""
     from ruamel.yaml import YAML
 
-    known = {wheel.name: wheel for wheel in wheels}
+    named = {wheel.name: wheel for wheel in wheels}
+    placed = {(wheel.name, _location(wheel)): wheel for wheel in wheels}
     yaml = YAML()
     yaml.width = 10_000
     content: dict[str, Any] = yaml.load(text)
     for entry in content.get("packages", []):
-        if "pypi" in entry and (wheel := known.get(entry.get("name"))):
+        name = entry.get("name")
+        if "pypi" in entry and (wheel := placed.get((name, entry["pypi"])) or named.get(name)):
             if wheel.sha256:
                 entry["sha256"] = wheel.sha256
             if wheel.editable:

@@ -1,17 +1,10 @@
-"""Is a lock meant for this machine?"""
+"""Is a lock meant for this machine, or the one that was named?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from trainenv.errors import SpecificationError
-
-
-def this_platform() -> str:
-    """conda's name for this machine, for example ``linux-64``."""
-    from rattler import Subdir
-
-    return str(Subdir.current())
 
 
 def refuse_unless_for(here: str, platforms: Iterable[str], source: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,17 @@ def _wheel(package: Package, source: Any, folder: Path) -> LockedWheel:
         (getattr(source, "hashes", None) or {}).get("sha256"),
         direct=package.is_direct,
         editable=bool(getattr(source, "editable", False)),
+        size=_size(source, location),
     )
+
+
+def _size(source: Any, location: str) -> int | None:
+    """Bytes of the file; a lock that uv wrote does not say it of files that lie on this machine."""
+    size: int | None = getattr(source, "size", None)
+    if size is None and (file := local_path(location.partition("#")[0])):
+        with suppress(OSError):
+            return file.stat().st_size if file.is_file() else None
+    return size
 
 
 def dump(wheels: Iterable[LockedWheel], python: str) -> str:
