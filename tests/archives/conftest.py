@@ -210,7 +210,7 @@ def _add_teller(prefix: Path) -> None:
     ]
     record = {"name": "teller", "version": "1.0", "build": "0", "build_number": 0, "files": ["bin/teller"]}
     record |= {"subdir": "linux-64", "fn": "teller-1.0-0.conda", "url": "file:///teller-1.0-0.conda", "channel": "x"}
-    record |= {"depends": [], "paths_data": {"paths_version": 1, "paths": paths}}
+    record |= {"depends": [], "link": None, "paths_data": {"paths_version": 1, "paths": paths}}
     (prefix / "conda-meta/teller-1.0-0.json").write_text(json.dumps(record))
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from trainenv.archives.activation import TOOLS, is_our_tool
 from trainenv.archives.manifest import CONDA_UNPACK, JOURNAL_FILE, PREFIX_FILE, RELOCATION_FILE, Package
+from trainenv.environments import left_out
+from trainenv.environments.environment import why_none
 from trainenv.environments.records import CondaRecord, conda_records, pypi_distributions, python_version
 from trainenv.errors import ArchiveError
 
-_LEFT_OUT = frozenset({CONDA_UNPACK, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE})
+_LEFT_OUT = frozenset({CONDA_UNPACK, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE, left_out.PATH})
 """Made anew for each archive, or true for one machine only."""
 
 _PYC_FOLDER = "/__pycache__/"
@@ -28,7 +31,12 @@ class Inventory:
     ``files`` (and links) are in the order of an archive: by owning conda package, then by PyPI
     distribution, then the rest, a source before its ``.pyc``. ``placeholder_lengths`` are how long a
     prefix conda's packages left room for, by path; ``virtual_packages`` are what they ask of the
-    machine, as pairs of dependency (``"__cuda >=12.4"``) and package.
+    machine, as pairs of dependency (``"__cuda >=12.4"``) and package. ``nested`` are folders of the
+    prefix that are no part of it: conda's package cache and environments, below its base environment.
+
+    ``places`` are files whose content lies elsewhere than at their path in the prefix, ``targets`` what
+    links point to where that is not what stands in the prefix. ``listed_by`` says which package's record
+    names a path, as the note of left out files does, and ``already_left_out`` are what that note has.
     """
 
     folders: list[str]
@@ -41,33 +49,45 @@ class Inventory:
     python: str | None
     special: list[str] = field(default_factory=list)
     virtual_packages: tuple[tuple[str, str], ...] = ()
+    nested: list[str] = field(default_factory=list)
+    places: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
+    listed_by: Mapping[str, str] = field(default_factory=dict)
+    already_left_out: frozenset[str] = frozenset()
+
+    def place(self, prefix: Path, path: str) -> Path:
+        """Where the content of the file ``path`` is read."""
+        return Path(self.places.get(path) or prefix / path)
+
+    def with_files(
+        self, files: Iterable[str], folders: Iterable[str] | None = None, owners: Mapping[str, str] | None = None
+    ) -> Inventory:
+        """The same with other ``files``, put in order."""
+        owners = self.owners if owners is None else owners
+        return replace(
+            self,
+            folders=self.folders if folders is None else sorted(folders),
+            files=sorted(files, key=lambda path: _place(path, owners.get(path, ""))),
+            owners=owners,
+        )
 
 
 def take(prefix: Path) -> Inventory:
     """List what is in ``prefix``. Raises ``ArchiveError`` if that is no environment or can't be read."""
     if not (prefix / "conda-meta").is_dir():
-        raise ArchiveError(
-            f"{prefix} is not an environment",
-            cause="it has no conda-meta folder" if prefix.is_dir() else "there is no such folder",
-            hint="`trainenv env list` shows what there is",
-        )
-    folders: list[str] = []
-    files: list[str] = []
-    links: set[str] = set()
-    special: list[str] = []
-    try:
-        _walk(os.fspath(prefix), "", folders, files, links, special)
-    except OSError as error:
-        raise ArchiveError(f"{error.filename} can't be read", cause=error.strerror or str(error)) from None
+        cause, hint = why_none(prefix)
+        raise ArchiveError(f"{prefix} is not an environment", cause=cause, hint=hint)
     records = conda_records(prefix)
     distributions = pypi_distributions(prefix, records)
     owners: dict[str, str] = {}
+    listed_by: dict[str, str] = {}
     lengths: dict[str, int] = {}
     for record in records:
         owner = f"conda:{record.name}"
         owners[f"conda-meta/{record.path.name}"] = owner
         for path in record.files:
             owners.setdefault(path, owner)
+            listed_by.setdefault(path, left_out.conda_package(record))
         for entry in record.paths:
             owners.setdefault(entry["_path"], owner)
             if entry.get("file_mode") == "binary" and isinstance(entry.get("prefix_placeholder"), str):
@@ -75,13 +95,24 @@ def take(prefix: Path) -> Inventory:
     for distribution in distributions:
         for path, _, _ in distribution.record():
             owners.setdefault(path, f"pypi:{distribution.key}")
+            listed_by.setdefault(path, left_out.pypi_package(distribution))
+    folders: list[str] = []
+    files: list[str] = []
+    links: set[str] = set()
+    special: list[str] = []
+    nested = _nested(prefix, owners)
+    try:
+        _walk(os.fspath(prefix), "", folders, files, links, special, nested)
+        tools = {path for path in files if path in TOOLS and path not in owners and is_our_tool(prefix / path)}
+    except OSError as error:
+        raise ArchiveError(f"{error.filename} can't be read", cause=error.strerror or str(error)) from None
     for path in files:
         if path.endswith(".pyc") and (source := source_of(path)) is not None and source in owners:
             owners[path] = owners[source]
     packages = [record.package for record in records]
     return Inventory(
         folders=sorted(folders),
-        files=sorted(files, key=lambda path: _place(path, owners.get(path, ""))),
+        files=sorted(set(files) - tools, key=lambda path: _place(path, owners.get(path, ""))),
         links=frozenset(links),
         owners=owners,
         packages=(
@@ -98,6 +129,9 @@ def take(prefix: Path) -> Inventory:
             for dependency in record.content.get("depends", ())
             if isinstance(dependency, str) and dependency.startswith("__")
         ),
+        nested=nested,
+        listed_by=listed_by,
+        already_left_out=left_out.paths(prefix, records, distributions),
     )
 
 
@@ -107,7 +141,27 @@ def source_of(pyc: str) -> str | None:
     return f"{folder}/{name.split('.', 1)[0]}.py" if mark else None
 
 
-def _walk(root: str, folder: str, folders: list[str], files: list[str], links: set[str], special: list[str]) -> None:
+def _nested(prefix: Path, owners: Mapping[str, str]) -> list[str]:
+    """What conda keeps below its base environment: other environments and its package cache."""
+    envs, pkgs = prefix / "envs", prefix / "pkgs"
+    found = []
+    if any(envs.glob("*/conda-meta")) or (envs / ".conda_envs_dir_test").exists():
+        found.append("envs")
+    if any((pkgs / name).exists() for name in ("urls", "urls.txt", "cache")):
+        found.append("pkgs")
+    tops = {path.partition("/")[0] for path in owners}
+    return [name for name in found if name not in tops]
+
+
+def _walk(
+    root: str,
+    folder: str,
+    folders: list[str],
+    files: list[str],
+    links: set[str],
+    special: list[str],
+    nested: Sequence[str] = (),
+) -> None:
     with os.scandir(f"{root}/{folder}") as entries:
         found = list(entries)
     for entry in found:
@@ -115,6 +169,8 @@ def _walk(root: str, folder: str, folders: list[str], files: list[str], links: s
         if entry.is_symlink():
             links.add(path)
             files.append(path)
+        elif path in nested:
+            continue
         elif entry.is_dir():
             folders.append(path)
             _walk(root, path + "/", folders, files, links, special)

@@ -87,10 +87,18 @@ class File:
     target: str = ""
     occurrences: Mapping[str, Any] | None = None
 
+    @property
+    def is_tool(self) -> bool:
+        """Whether it is for machines without trainenv, and no part of the environment."""
+        return self.path == CONDA_UNPACK or (self.owner == "trainenv" and self.path.startswith("bin/"))
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that an archive holds, in the order of its members."""
+    """All that an archive holds, in the order of its members.
+
+    ``left_out`` is how many files that its packages' records name it lacks by wish.
+    """
 
     name: str
     platform: str
@@ -99,6 +107,7 @@ class Manifest:
     packages: tuple[Package, ...]
     host_needs: HostNeeds
     files: tuple[File, ...]
+    left_out: int = 0
 
     @property
     def unpacked_bytes(self) -> int:
@@ -115,18 +124,35 @@ class Manifest:
             "created_by": self.created_by,
             "packages": [vars(package) for package in self.packages],
             "host_needs": self.host_needs.to_json(),
+            **({"left_out": self.left_out} if self.left_out else {}),
             "files": [_file_to_json(file) for file in self.files],
         }
         return _compact(document).encode()
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What was left out by wish: how many ``files``, and their bytes, by what they are."""
+
+    files: int = 0
+    bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"files": self.files, "bytes": dict(self.bytes)}
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in self.bytes.items())
+        return f"{self.files} file{'s' * (self.files != 1)} ({parts})"
+
+
+@dataclass(frozen=True)
 class Archive:
-    """An archive on disk. ``bytes`` is the size of the file itself."""
+    """An archive on disk. ``bytes`` is the size of the file itself, ``not_packed`` what packing it left out."""
 
     path: Path
     manifest: Manifest
     bytes: int
+    not_packed: LeftOut | None = None
 
     @property
     def name(self) -> str:
@@ -164,6 +190,8 @@ class Archive:
             "bytes": self.bytes,
             "unpacked_bytes": self.manifest.unpacked_bytes,
             "host_needs": vars(self.host_needs),
+            "left_out": self.manifest.left_out,
+            **({"not_packed": self.not_packed.to_json()} if self.not_packed is not None else {}),
             "packages": [vars(package) for package in self.manifest.packages],
         }
 
@@ -204,6 +232,7 @@ def parse(document: bytes) -> Manifest:
         ),
         host_needs=_host_needs(_of(values, "host_needs", dict)),
         files=tuple(map(_file_from_json, _of(values, "files", list))),
+        left_out=_count(values.get("left_out", 0)),
     )
 
 
@@ -275,6 +304,12 @@ def _of(values: Any, name: str, kind: type) -> Any:
     value = values.get(name) if isinstance(values, dict) else None
     if not isinstance(value, kind):
         raise ValueError(f"its {name} is missing or wrong")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("its left_out is no number of files")
     return value
 
 

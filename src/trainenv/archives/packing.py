@@ -7,20 +7,23 @@ import fcntl
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from trainenv.archives import inventory, tarformat
+from trainenv.archives import activation, tarformat
 from trainenv.archives.canonical import Canonicaliser, read_records
-from trainenv.archives.checks import check_length, check_link
+from trainenv.archives.checks import check_length
 from trainenv.archives.conda_unpack import program
+from trainenv.archives.contents import Choice, Contents, gather
 from trainenv.archives.frames import FrameWriter
 from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
 from trainenv.archives.host_needs import NeedsCollector
+from trainenv.archives.local_paths import LocalPaths
 from trainenv.archives.manifest import (
     CONDA_UNPACK,
     PREFIX_FILE,
@@ -32,13 +35,17 @@ from trainenv.archives.manifest import (
     relocation_json,
 )
 from trainenv.archives.windows import in_memory
+from trainenv.environments import left_out
 from trainenv.errors import ArchiveError
 from trainenv.progress import Reporter, Step
 from trainenv.relocation import PLACEHOLDER, needs
 from trainenv.relocation.elf import MAGIC
+from trainenv.settings import Settings
 
 MADE_MTIME = 315532800
 """1980-01-01: the time of what is made here. Not 0, as zip knows no earlier one."""
+
+EVERYTHING = Choice()
 
 _MOST_THREADS = 8
 
@@ -51,6 +58,7 @@ def pack(
     source_prefix: str | None = None,
     level: int = 3,
     threads: int | None = None,
+    choice: Choice = EVERYTHING,
     reporter: Reporter,
 ) -> Archive:
     """Pack the environment at ``prefix`` into the new file ``output``.
@@ -58,26 +66,26 @@ def pack(
     ``source_prefix`` is the prefix that its files carry: by default the recorded one, else the
     folder itself. ``level`` is zstd's (1 to 19), ``threads`` how many compress (default: as many as
     there are cores). The same environment gives the same bytes, wherever it lies and whatever
-    ``threads`` is. ``output`` appears whole or not at all. Raises ``ArchiveError``.
+    ``threads`` is. ``choice`` says what of it is packed. ``output`` appears whole or not at all. Raises
+    ``ArchiveError``.
     """
     prefix = Path(os.path.realpath(prefix))
     if not 1 <= level <= 19:
         raise ArchiveError(f"compression level {level} does not exist", hint="Choose one from 1 to 19")
-    found = inventory.take(prefix)
     if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(prefix)):
         raise ArchiveError(
             f"{output} lies inside the environment that is to be packed", hint="Write it to another folder"
         )
-    for path in found.special:
-        reporter.notice(f"{path} is neither file, link nor folder and is left out")
     carried = source_prefix or _recorded_prefix(prefix)
     threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-    with (
-        _appearing(output) as file,
-        reporter.step(f"pack {name}", total=len(found.files), unit="files") as step,
-    ):
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainenv-pack-")))
+        contents = gather(prefix, carried, choice, scratch, reporter)
+        file = stack.enter_context(_appearing(output))
+        step = stack.enter_context(reporter.step(f"pack {name}", total=len(contents.found.files), unit="files"))
         writer = FrameWriter(file, level, threads)
-        packer = _Packer(prefix, carried, found, writer, reporter)
+        local_paths = LocalPaths(_own_folders(choice.settings))
+        packer = _Packer(prefix, carried, contents, writer, local_paths, reporter)
         try:
             manifest = packer.run(name, step)
             writer.finish(manifest.to_json())
@@ -85,19 +93,27 @@ def pack(
             packer.close()
             writer.close()
         size = file.tell()
-    return Archive(output, manifest, size)
+    local_paths.tell(reporter)
+    return Archive(output, manifest, size, contents.left_out)
 
 
 class _Packer:
     """Writes the members of one archive, one after the other, and lists them."""
 
     def __init__(
-        self, prefix: Path, carried: str, found: inventory.Inventory, writer: FrameWriter, reporter: Reporter
+        self,
+        prefix: Path,
+        carried: str,
+        contents: Contents,
+        writer: FrameWriter,
+        local_paths: LocalPaths,
+        reporter: Reporter,
     ) -> None:
         self._prefix = prefix
         self._root = os.fspath(prefix)
-        self._carried = carried
-        self._found = found
+        self._contents = contents
+        self._found = found = contents.found
+        self._local_paths = local_paths
         self._writer = writer
         self._needs = NeedsCollector()
         self._files: list[File] = []
@@ -129,6 +145,11 @@ class _Packer:
             step.advance()
         self._writer.end_package()
         self._add_made(CONDA_UNPACK, 0o755, program())
+        if activation.TOOLS.isdisjoint(self._found.files):
+            for path, text in activation.tools().items():
+                self._add_made(path, 0o644, text)
+        if self._contents.note is not None:
+            self._add_made(left_out.PATH, 0o644, self._contents.note)
         self._add_made(RELOCATION_FILE, 0o644, relocation_json(PLACEHOLDER, self._hashed_files()))
         self._writer.write(tarformat.END)
         return Manifest(
@@ -139,6 +160,7 @@ class _Packer:
             packages=self._found.packages,
             host_needs=self._needs.host_needs(self._found.files, self._found.packages, self._found.virtual_packages),
             files=tuple(self._hashed_files()),
+            left_out=self._contents.missing,
         )
 
     def close(self) -> None:
@@ -163,7 +185,7 @@ class _Packer:
         self._files.append(File(path, "folder", mode, MADE_MTIME, frame, offset))
 
     def _add_link(self, path: str, owner: str) -> None:
-        target = self._inside(path, os.readlink(f"{self._root}/{path}"))
+        target = self._found.targets[path]
         head = tarformat.header(path, "link", 0o777, 0, MADE_MTIME, target)
         frame, offset = self._writer.begin_member(len(head))
         self._writer.write(head)
@@ -174,7 +196,8 @@ class _Packer:
 
     def _add_file(self, path: str, owner: str) -> None:
         try:
-            descriptor = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            place = self._found.places.get(path) or f"{self._root}/{path}"
+            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise self._unreadable(path, error) from None
         try:
@@ -188,6 +211,7 @@ class _Packer:
                 if data.startswith(MAGIC):
                     self._needs.add(path, needs(data))
                 content, occurrences = self._canonical.whole(path, data)
+                self._local_paths.look(path, content)
                 self._add(path, mode, mtime, owner, content, None if occurrences is None else occurrences.to_json())
             else:
                 self._add_streamed(path, descriptor, before.st_size, mode, mtime, owner)
@@ -218,7 +242,7 @@ class _Packer:
         self._files.append(File(path, "file", mode, mtime, frame, offset, size, digest, owner, occurrences=occurrences))
 
     def _add_streamed(self, path: str, descriptor: int, size: int, mode: int, mtime: int, owner: str) -> None:
-        self._needs.add(path, needs(f"{self._root}/{path}"))
+        self._needs.add(path, needs(self._found.places.get(path) or f"{self._root}/{path}"))
         size, content, occurrences = self._canonical.streamed(path, descriptor, size)
         head = tarformat.header(path, "file", mode, size, mtime)
         total = len(head) + size + tarformat.padding(size)
@@ -240,28 +264,6 @@ class _Packer:
         self._unhashed.append((len(self._files), self._hashing.submit(digest.hexdigest)))
         self._files.append(File(path, "file", mode, mtime, frame, offset, size, "", owner, occurrences=plain))
 
-    def _inside(self, path: str, target: str) -> str:
-        """``target`` as a relative path that stays inside the prefix wherever that lies."""
-        folder = os.path.dirname(path)
-        relative = target
-        for prefix in (self._carried, self._root, os.path.realpath(self._root)):
-            if target == prefix or target.startswith(prefix + "/"):
-                relative = os.path.relpath(target[len(prefix) :].strip("/") or ".", folder or ".")
-                break
-        relative = relative.rstrip("/")
-        try:
-            check_link(path, relative)
-        except ValueError:
-            real_root = os.path.realpath(self._root)
-            real = os.path.realpath(os.path.join(self._root, folder, relative))
-            if real == real_root or real.startswith(real_root + "/"):
-                return os.path.relpath(real, os.path.join(real_root, folder))
-            raise self._refused(
-                f"the link {path} leads out of the environment, to {target}",
-                "Replace it by what it points to, or remove it",
-            ) from None
-        return relative
-
     def _refused(self, cause: str, hint: str) -> ArchiveError:
         return ArchiveError(f"{self._prefix} can't be packed", cause=cause, hint=hint)
 
@@ -270,6 +272,12 @@ class _Packer:
 
     def _changed(self, path: str) -> ArchiveError:
         return self._refused(f"{path} changed while it was read", "Pack again when nothing writes there")
+
+
+def _own_folders(settings: Settings | None) -> list[Path]:
+    """What belongs to this machine or its user: a file that names it may not work elsewhere."""
+    home = Path("~").expanduser()
+    return [home] if settings is None else [home, settings.root, settings.envs_dir, settings.cache_dir]
 
 
 def _recorded_prefix(prefix: Path) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from trainenv.archives.hosts import require_host
 from trainenv.archives.inventory import source_of
-from trainenv.archives.manifest import CONDA_UNPACK, PREFIX_FILE, Archive, File, Manifest
+from trainenv.archives.manifest import PREFIX_FILE, Archive, File, Manifest
 from trainenv.archives.reading import MemberReader, opened
 from trainenv.archives.windows import in_memory, rewritten, windows
 from trainenv.environments.staging import staged
@@ -69,12 +69,14 @@ def unpack_environment(
     *,
     name: str | None = None,
     prefix: str | None = None,
+    confirm: Callable[[], None] = lambda: None,
     reporter: Reporter,
 ) -> tuple[str, Manifest]:
     """Unpack ``archive`` as environment ``name`` (default: its own): whole or not at all.
 
     ``prefix`` is what its files carry, by default that of the environment (see ``visible_as``).
-    What this machine lacks is said before the first byte is written. Returns the name and manifest.
+    What this machine lacks is said before the first byte is written. ``confirm`` is called when all has
+    been read, and may raise. Returns the name and manifest.
     """
     with opened(archive) as (file, manifest, frames):
         name = name or manifest.name
@@ -84,6 +86,7 @@ def unpack_environment(
         with staged(settings, name) as staging:
             writer = _Writer(archive, staging.path, target_prefix, occurrences)
             _write_all(manifest, MemberReader(archive, file, manifest, frames), writer, reporter)
+            confirm()
     return name, manifest
 
 
@@ -167,8 +170,8 @@ class _Writer:
         os.mkdir(f"{self._root}/{member.path}", 0o700)
 
     def whole(self, member: File, content: bytes | memoryview) -> None:
-        """Write a file that is in memory; ``conda-unpack`` is no part of an environment."""
-        if member.path == CONDA_UNPACK:
+        """Write a file that is in memory; ``conda-unpack`` and the like are no part of an environment."""
+        if member.is_tool:
             return
         if member.occurrences is not None:
             content = self._relocated(member, bytes(content))
