@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import bench, machine
 from benchmarks.bench import Bench
-from benchmarks.building import create_case
+from benchmarks.building import create_case, create_cold_case, install_case
 from benchmarks.measuring import BenchmarkError, Case, Contender, measure, measure_case
 from benchmarks.results import EnvironmentMeasured, Results
 from benchmarks.shipping import pack_case, unpack_case
@@ -24,6 +24,8 @@ _CASES: dict[str, Callable[[Bench], Case]] = {
     "run": run_case,
     "train": train_case,
     "create": create_case,
+    "create-cold": create_cold_case,
+    "install": install_case,
     "pack": pack_case,
     "unpack": unpack_case,
 }
@@ -60,6 +62,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="what to put into the environment instead of the default; repeatable; numpy must come with it",
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="work in a new folder in DIR [system's temporary one]")
+    for peer in bench.PEERS:
+        parser.add_argument(f"--{peer}", metavar="PATH", help=f"the program {peer} to measure beside trainenv")
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -71,14 +75,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _measure(options: argparse.Namespace, folder: Path, began: str, load: float) -> Results:
     _tell(f"load average {load:.2f}; setting up")
     default = bench.LARGE if options.large else bench.MEDIUM
-    made = bench.set_up(folder, options.requirements or default)
+    peers = bench.find_peers({name: getattr(options, name) for name in bench.PEERS})
+    made = bench.set_up(folder, options.requirements or default, peers)
     names = options.only or (_CASES_OF_LARGE if options.large else tuple(_CASES))
     shown = json.loads(made.run(bench.trainenv(), "env", "show", bench.ENVIRONMENT, "--json"))
     files, size = bench.extent(made.prefix)
     environment = EnvironmentMeasured(made.requirements, shown["python"], shown["packages"], files, size)
     measured = [measure_case(_CASES[name](made), made.variables, options.rounds, _tell) for name in names]
     floor = measure(Contender("nothing", ("true",)), made.variables).peak_memory
-    return Results(began, load, floor, machine.describe(folder), environment, measured)
+    return Results(began, load, floor, machine.describe(folder, peers), environment, measured)
 
 
 def _write(results: Results, stem: str) -> None:

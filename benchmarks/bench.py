@@ -30,12 +30,13 @@ class Bench:
     """``folder`` holds everything; ``variables`` are the environment variables of all that is measured.
 
     The measured environment ``bench`` lies in workspace ``machine_a``; archives are unpacked in workspace
-    ``machine_b``.
+    ``machine_b``. ``peers`` are the programs of the peers that are there, by name.
     """
 
     folder: Path
     variables: Mapping[str, str]
     requirements: Sequence[str]
+    peers: Mapping[str, str]
 
     @property
     def machine_a(self) -> Path:
@@ -67,12 +68,31 @@ def conda_pack() -> str | None:
     return _own_program("conda-pack") or shutil.which("conda-pack")
 
 
+PEERS = ("micromamba", "conda", "mlflow")
+"""Programs that are no part of the test setup: given by path, in a variable, or on PATH."""
+
+
+def find_peers(given: Mapping[str, str | None]) -> dict[str, str]:
+    """The program of each peer that is there: ``given``, else ``TRAINENV_BENCH_NAME``, else on PATH.
+
+    Raises ``BenchmarkError`` where one that is named is not there.
+    """
+    found = {}
+    for name in PEERS:
+        named = given.get(name) or os.environ.get(f"TRAINENV_BENCH_{name.upper()}")
+        if program := shutil.which(named or name):
+            found[name] = os.path.abspath(program)
+        elif named:
+            _missing(f"there is no program {named}, which was named as {name}")
+    return found
+
+
 def cores() -> int:
     """How many cores this process may use; also how many threads the contenders that can choose get."""
     return len(os.sched_getaffinity(0))
 
 
-def set_up(folder: Path, requirements: Sequence[str]) -> Bench:
+def set_up(folder: Path, requirements: Sequence[str], peers: Mapping[str, str]) -> Bench:
     """Make the two workspaces in ``folder`` and the environment with ``requirements``.
 
     The measured programs get an empty home folder, so that the user's list of environments stays
@@ -84,12 +104,14 @@ def set_up(folder: Path, requirements: Sequence[str]) -> Bench:
     variables.setdefault("XDG_CONFIG_HOME", str(home / ".config"))
     if (home / ".pyenv").is_dir():
         variables.setdefault("PYENV_ROOT", str(home / ".pyenv"))
-    bench = Bench(folder, variables, requirements)
+    bench = Bench(folder, variables, requirements, peers)
     variables |= {
         "HOME": str(folder / "home"),
         "TRAINENV_HOME": str(bench.machine_a),
         "MAMBA_ROOT_PREFIX": str(folder / "mamba"),
         "CONDA_PKGS_DIRS": str(folder / "conda-packages"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     for place in (folder / "home", bench.machine_a, bench.machine_b):
         place.mkdir(parents=True)

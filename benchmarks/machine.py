@@ -7,10 +7,11 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.bench import conda_pack, cores
+from benchmarks.bench import PEERS, conda_pack, cores
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Machine:
         )
 
 
-def describe(folder: Path) -> Machine:
+def describe(folder: Path, peers: Mapping[str, str]) -> Machine:
     """This machine, with the file system that ``folder`` lies on."""
     return Machine(
         processor=_line_of("/proc/cpuinfo", "model name", ":") or platform.machine(),
@@ -45,13 +46,13 @@ def describe(folder: Path) -> Machine:
         system=(_line_of("/etc/os-release", "PRETTY_NAME", "=") or platform.system()).strip('"'),
         kernel=platform.release(),
         file_system=_file_system(folder),
-        versions=_versions(),
+        versions=_versions(peers),
     )
 
 
-def _versions() -> dict[str, str]:
+def _versions(peers: Mapping[str, str]) -> dict[str, str]:
     found = {"trainenv": importlib.metadata.version("trainenv"), "python": platform.python_version()}
-    programs = {"conda-pack": conda_pack()} | {name: shutil.which(name) for name in ("conda", "micromamba")}
+    programs = {"conda-pack": conda_pack()} | {name: peers.get(name) for name in PEERS}
     programs |= {name: shutil.which(name) for name in ("tar", "zstd", "gzip")}
     return found | {name: _version(program) if program else "missing" for name, program in programs.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 from benchmarks.bench import ENVIRONMENT, Bench, trainenv
@@ -31,7 +30,7 @@ def run_case(bench: Bench) -> Case:
     ]
     missing = []
     for peer in ("micromamba", "conda"):
-        if program := shutil.which(peer):
+        if program := bench.peers.get(peer):
             contenders.append(Contender(f"{peer} run", (program, "run", "-p", str(bench.prefix), *nothing)))
         else:
             missing.append(f"{peer} run")
@@ -57,18 +56,31 @@ def train_case(bench: Bench) -> Case:
     code = method / "train.py"
     code.write_text(_CODE)
     (method / "method.yaml").write_text(_METHOD)
+    (method / "MLproject").write_text("name: first_line\nentry_points:\n  main:\n    command: python train.py\n")
     train = (trainenv(), "train", method.name)
     bare = (str(bench.prefix / "bin" / "python"), str(code))
     contenders = [
         Contender("trainenv train, until the code writes", train, Moment.LINE_RUN),
         Contender("trainenv train, until its line is shown", train, Moment.LINE_SHOWN),
-        Contender("bare interpreter", bare, Moment.LINE_SHOWN),
     ]
+    missing = []
+    own_path = f"PATH={bench.prefix / 'bin'}:{bench.variables.get('PATH', '')}"
+    for peer, name, command in (
+        ("mlflow", "mlflow run --env-manager local", ("run", "--env-manager", "local", str(method))),
+        ("conda", "conda run", ("run", "-p", str(bench.prefix), "python", str(code))),
+    ):
+        if program := bench.peers.get(peer):
+            start = ("env", own_path) if peer == "mlflow" else ()
+            contenders.append(Contender(f"{name}, until the code writes", (*start, program, *command), Moment.LINE_RUN))
+        else:
+            missing.append(name)
+    contenders.append(Contender("bare interpreter", bare, Moment.LINE_SHOWN))
     return Case(
         "train",
         "Start a training method: from `train METHOD` to the first line of its code",
         contenders,
         _ROUNDS,
         Comparison.DIFFERENCE,
+        missing,
         note="CPU time and memory are those of the command, without the detached process that stays with the task.",
     )

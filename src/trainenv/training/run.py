@@ -21,6 +21,7 @@ from trainenv.training.parameters import checked_parameters
 from trainenv.training.task import Task, create, reload
 
 _POLL_SECONDS = 0.05
+_SHORTEST_POLL_SECONDS = 0.005
 _READ_BYTES = 1 << 16
 _LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 
@@ -93,6 +94,7 @@ def follow(task: Task) -> Iterator[Event]:
     lines = metrics.Lines()
     with open(task.log_file, "rb", buffering=0) as log:
         ended = False
+        heard = time.monotonic()
         while True:
             data = log.read(_READ_BYTES)
             for piece in _LINE_END.split(data):
@@ -100,12 +102,15 @@ def follow(task: Task) -> Iterator[Event]:
                 if text:
                     yield Event(text, _first_metrics(lines.feed(piece)))
             if data:
+                heard = time.monotonic()
                 continue
             if ended:
                 break
             ended = not reload(task).active
             if not ended:
-                time.sleep(_POLL_SECONDS)
+                # Soon after the last line the next one is near, and so is the first after the start.
+                quiet = time.monotonic() - heard
+                time.sleep(min(_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, quiet / 20)))
     rest = decoder.decode(b"", final=True)
     last = _first_metrics(lines.finish())
     if rest or last:
