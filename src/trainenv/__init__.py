@@ -11,6 +11,7 @@ from trainenv.errors import (
     ArchiveError,
     ChannelError,
     DeclinedError,
+    DiskFullError,
     EnvironmentBusyError,
     EnvironmentExistsError,
     EnvironmentNotFoundError,
@@ -30,6 +31,7 @@ from trainenv.errors import (
 if TYPE_CHECKING:
     from trainenv.api import Workspace
     from trainenv.archives import Archive
+    from trainenv.channels.target import Target
     from trainenv.environments.environment import Environment
     from trainenv.training import Method, Task
 
@@ -38,6 +40,7 @@ _HOMES = {
     "Archive": "trainenv.archives",
     "Environment": "trainenv.environments.environment",
     "Method": "trainenv.training",
+    "Target": "trainenv.channels.target",
     "Task": "trainenv.training",
 }
 
@@ -46,6 +49,7 @@ __all__ = [
     "ArchiveError",
     "ChannelError",
     "DeclinedError",
+    "DiskFullError",
     "Environment",
     "EnvironmentBusyError",
     "EnvironmentExistsError",
@@ -58,6 +62,7 @@ __all__ = [
     "RelocationError",
     "SolveError",
     "SpecificationError",
+    "Target",
     "Task",
     "TaskError",
     "TrainenvError",

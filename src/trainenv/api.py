@@ -15,21 +15,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trainenv.errors import EnvironmentBusyError, UsageError
+from trainenv.channels.target import Target
+from trainenv.errors import EnvironmentBusyError, InstallError, UsageError
 from trainenv.locks import IfBusy
 from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings, checked_name, load
 
 if TYPE_CHECKING:
-    from trainenv.archives import Archive, Host, HostCheck
+    from trainenv.archives import Archive, Editable, Filter, Host, HostCheck
+    from trainenv.archives.signing import Signature
     from trainenv.channels.host import Interpreter
     from trainenv.channels.mirror import Mirror
     from trainenv.channels.report import ChannelState
     from trainenv.environments.cleaning import Unused
     from trainenv.environments.diff import Change
     from trainenv.environments.environment import Environment
+    from trainenv.environments.locking import Locks
     from trainenv.environments.preview import Plan
     from trainenv.environments.repair import Repair
     from trainenv.environments.rollback import Generation
@@ -59,11 +62,14 @@ class Workspace:
         *specs: str,
         files: Sequence[StrPath] = (),
         channels: Sequence[str] = (),
+        target: Target | None = None,
         freeze_conda: bool = False,
         confirm: Confirm | None = None,
     ) -> Environment:
         """Make an environment from conda specs and files (``environment.yml``, ``requirements.txt``).
 
+        ``target`` says for what machine packages are chosen where that is not this one, such as one with a
+        GPU (``Target(cuda="12.4")``), and as of which day; later changes keep to it.
         ``name`` None takes the name that an ``environment.yml`` gives. ``freeze_conda`` forbids PyPI
         packages to replace conda's; ``confirm`` is asked with the plan before anything is fetched,
         and ``DeclinedError`` raised when it says no. Raises a ``TrainenvError``, leaving nothing behind,
@@ -77,7 +83,7 @@ class Workspace:
         name = name or wanted.name
         if name is None:
             raise UsageError("the environment needs a name", hint="Give one with -n NAME")
-        manner = build.Manner(freeze_conda=freeze_conda, confirm=confirm)
+        manner = build.Manner(freeze_conda=freeze_conda, confirm=confirm, target=target or Target())
         build.create(self.settings, name, wanted, self.reporter, manner)
         return environment.get(self.settings, name)
 
@@ -89,6 +95,7 @@ class Workspace:
         channels: Sequence[str] = (),
         requirements: Sequence[str] = (),
         upgrade: bool = False,
+        target: Target | None = None,
         freeze_conda: bool = False,
         confirm: Confirm | None = None,
         wait: bool = False,
@@ -105,7 +112,7 @@ class Workspace:
         wanted = specification.gather(specs, map(Path, files), channels)
         if requirements:
             wanted = wanted.merged(specification.Specification(requirements=tuple(requirements)))
-        manner = build.Manner(self._if_busy(wait, force), freeze_conda, confirm)
+        manner = build.Manner(self._if_busy(wait, force), freeze_conda, confirm, target or Target())
         build.install(self.settings, name, wanted, self.reporter, manner, upgrade=upgrade)
         return environment.get(self.settings, name)
 
@@ -124,6 +131,7 @@ class Workspace:
         self,
         name: str,
         *packages: str,
+        target: Target | None = None,
         freeze_conda: bool = False,
         confirm: Confirm | None = None,
         wait: bool = False,
@@ -133,9 +141,25 @@ class Workspace:
         from trainenv.environments import build, environment
 
         environment.own(self.settings, name)
-        manner = build.Manner(self._if_busy(wait, force), freeze_conda, confirm)
+        manner = build.Manner(self._if_busy(wait, force), freeze_conda, confirm, target or Target())
         build.update(self.settings, name, packages, self.reporter, manner)
         return environment.get(self.settings, name)
+
+    def lock(
+        self,
+        *specs: str,
+        files: Sequence[StrPath] = (),
+        channels: Sequence[str] = (),
+        targets: Sequence[Target] = (),
+    ) -> Locks:
+        """What an environment would hold, to the file, on each of ``targets``; none is made.
+
+        By default on this machine. See ``create``.
+        """
+        from trainenv.environments import locking, specification
+
+        wanted = specification.gather(specs, map(Path, files), channels)
+        return locking.lock(self.settings, wanted, targets or [Target()], self.reporter)
 
     def generations(self, name: str) -> list[Generation]:
         """The states of an environment that a rollback can go to, and the present one, newest first."""
@@ -196,11 +220,15 @@ class Workspace:
 
         return diff.between(self.settings, os.fspath(before), os.fspath(after), archived)
 
-    def repair(self, name: str, *, relocate: bool = False) -> Repair:
-        """Mend what ``verify`` finds, from cache or channel; with ``relocate`` also after a move by hand."""
+    def repair(self, name: str, *, relocate: bool = False, wait: bool = False, force: bool = False) -> Repair:
+        """Mend what ``verify`` finds, from cache or channel; with ``relocate`` also after a move by hand.
+
+        See ``install`` for ``wait`` and ``force``.
+        """
         from trainenv.environments.repair import repair
 
-        return repair(self.settings, name, self.reporter, relocate=relocate)
+        if_busy = self._if_busy(wait, force)
+        return repair(self.settings, name, self.reporter, relocate=relocate, if_busy=if_busy)
 
     def clone(self, source: Environment, name: str) -> Environment:
         """A copy of an environment, which may be conda's, under a new name."""
@@ -209,20 +237,29 @@ class Workspace:
         copies.clone(self.settings, source, checked_name(name, "environment"), self.reporter)
         return environment.get(self.settings, name)
 
-    def rename(self, old: str, new: str) -> Environment:
-        """Give an environment another name. Raises ``EnvironmentBusyError`` while something runs in it."""
-        from trainenv.environments import copies, environment
+    def rename(self, old: str, new: str, *, wait: bool = False, force: bool = False) -> Environment:
+        """Give an environment another name; the user's Jupyter kernel of it follows. See ``install``."""
+        from trainenv.environments import copies, environment, kernel
 
-        environment.own(self.settings, old)
-        copies.rename(self.settings, old, checked_name(new, "environment"), self.reporter)
-        return environment.get(self.settings, new)
+        former = environment.own(self.settings, old).prefix
+        checked_name(new, "environment")
+        copies.rename(self.settings, old, new, self.reporter, self._if_busy(wait, force))
+        renamed = environment.get(self.settings, new)
+        try:
+            for made in kernel.follow(self.settings, former, renamed, kernel.kernels_folder()):
+                self.reporter.notice(f"its Jupyter kernel is {made.name} now")
+        except InstallError as error:
+            self.reporter.notice(f"its Jupyter kernel still names {old}: {error}")
+        return renamed
 
     def remove(self, name: str, *, wait: bool = False, force: bool = False) -> None:
-        """Remove an environment. Raises ``EnvironmentBusyError`` while something runs in it, unless ``wait``.
+        """Remove an environment, and the user's Jupyter kernel that starts in it.
+
+        Raises ``EnvironmentBusyError`` while something runs in it, unless ``wait``.
 
         Unless ``force``, also while a training method names it.
         """
-        from trainenv.environments import environment
+        from trainenv.environments import environment, kernel
 
         if not force and (methods := self.methods_naming(name)):
             raise EnvironmentBusyError(
@@ -231,6 +268,8 @@ class Workspace:
                 hint="Name another environment there, or remove it with --force",
             )
         environment.remove(self.settings, name, self._if_busy(wait, force))
+        for gone in kernel.drop(self.settings.prefix_of(name), kernel.kernels_folder()):
+            self.reporter.notice(f"its Jupyter kernel {gone.name} went with it")
 
     def clean(self, *, everything: bool = False, dry_run: bool = False) -> list[Unused]:
         """Remove what no environment uses, or only find it; with ``everything`` also what rollbacks need."""
@@ -285,43 +324,116 @@ class Workspace:
         """Copy all files of a lock or environment into a folder that is channel and index elsewhere."""
         from trainenv.environments import mirroring
 
-        locked = mirroring.locked_in(self.settings, os.fspath(source))
-        return mirroring.mirror_locked(self.settings, locked, Path(folder).absolute(), self.reporter)
+        every = mirroring.locked_in(self.settings, os.fspath(source))
+        return mirroring.mirror_locked(self.settings, every, Path(folder).absolute(), self.reporter)
 
     # Archives
 
-    def pack(self, environment: Environment, output: StrPath, *, level: int = 3, threads: int | None = None) -> Archive:
-        """Write an environment into one archive file. ``level`` is zstd's, ``threads`` None means all."""
-        from trainenv import archives
+    def pack(
+        self,
+        environment: Environment,
+        output: StrPath,
+        *,
+        level: int = 3,
+        threads: int | None = None,
+        filters: Sequence[Filter] = (),
+        strip: bool = False,
+        editable: Editable = "refuse",
+        dereference: bool = False,
+    ) -> Archive:
+        """Write an environment into one archive file, while nobody can change it.
 
-        return archives.pack(
-            environment.prefix,
-            Path(output),
-            name=environment.name,
-            level=level,
-            threads=threads,
-            reporter=self.reporter,
-        )
+        ``level`` is zstd's, ``threads`` None means all. ``filters`` are pairs as ``("exclude", "*.h")`` and
+        ``("include", "include/python*")``, in their order; ``strip`` leaves out compiled Python, tests and static
+        libraries before them. Projects installed with ``-e`` make ``editable`` ``"refuse"`` to pack,
+        ``"include"`` their folders or install each as a ``"wheel"``. ``dereference`` packs what links lead
+        to outside of the environment.
+        """
+        from trainenv import archives, locks
 
-    def unpack(self, file: StrPath, name: str | None = None, *, prefix: str | None = None) -> Environment:
+        choice = archives.Choice(filters, strip, editable, dereference, self.settings)
+        with locks.in_use(environment.prefix):
+            return archives.pack(
+                environment.prefix,
+                Path(output),
+                name=environment.name,
+                level=level,
+                threads=threads,
+                choice=choice,
+                reporter=self.reporter,
+            )
+
+    def unpack(
+        self,
+        file: StrPath,
+        name: str | None = None,
+        *,
+        prefix: str | None = None,
+        require_signature: bool | None = None,
+        allowed_signers: StrPath | None = None,
+    ) -> Environment:
         """Make an environment from an archive, every byte checked, relocated to its place here.
 
         ``name`` defaults to the archive's. ``prefix`` is the prefix under which another machine or
-        container sees the environment.
+        container sees the environment. Archives of conda-pack and pixi-pack are taken as well. With
+        ``require_signature`` (default: as the settings say, or with ``allowed_signers``) somebody whom the file
+        ``allowed_signers`` names must have signed it.
         """
+        from contextlib import ExitStack
+
         from trainenv import archives
+        from trainenv.archives import signing
+        from trainenv.archives.foreign.recognise import recognise
         from trainenv.environments import environment, registry
 
-        made, _ = archives.unpack_environment(
-            self.settings, Path(file), name=name, prefix=prefix, reporter=self.reporter
-        )
+        signers = Path(allowed_signers) if allowed_signers is not None else None
+        if require_signature is None:
+            require_signature = self.settings.require_signature or signers is not None
+        options: dict[str, Any] = {"name": name, "prefix": prefix, "reporter": self.reporter}
+        with ExitStack() as stack:
+            if require_signature:
+                proof = signing.required(Path(file), signers or self.settings.allowed_signers)
+                found, options["confirm"] = stack.enter_context(proof)
+                self.reporter.notice(f"signed by {found.signer} with {found.key}")
+            if kind := recognise(Path(file)):
+                from trainenv.archives.foreign.unpacking import unpack_foreign
+
+                made = unpack_foreign(self.settings, Path(file), kind, **options)
+            else:
+                made, _ = archives.unpack_environment(self.settings, Path(file), **options)
         registry.register(self.settings.prefix_of(made))
         return environment.get(self.settings, made)
+
+    def signing_key(self, key: StrPath | None = None) -> Path:
+        """The SSH key that ``sign`` will use: ``key``, else the user's own. Raises ``UsageError`` without one."""
+        from trainenv.archives import signing
+
+        return signing.signing_key(None if key is None else Path(key))
+
+    def sign(self, file: StrPath, key: StrPath | None = None) -> Path:
+        """Sign an archive with an SSH key; returns the signature's file, ``FILE.sig``. See ``signing_key``."""
+        from trainenv.archives import signing
+
+        return signing.sign(Path(file), None if key is None else Path(key))
+
+    def signature(
+        self, file: StrPath, *, allowed_signers: StrPath | None = None, verify: bool = False
+    ) -> Signature | None:
+        """The signature beside an archive, None without one; with ``verify`` held against every byte of it."""
+        from trainenv.archives import signing
+
+        signers = Path(allowed_signers) if allowed_signers is not None else self.settings.allowed_signers
+        return signing.signature_of(Path(file), signers, verify=verify)
 
     def inspect(self, file: StrPath, *, verify: bool = False) -> Archive:
         """What an archive holds; with ``verify`` every byte of it is checked."""
         from trainenv import archives
+        from trainenv.archives.foreign.recognise import recognise
 
+        if kind := recognise(Path(file)):
+            from trainenv.archives.foreign import summary
+
+            return summary.inspect(Path(file), kind, verify=verify, reporter=self.reporter)
         if verify:
             archives.verify_archive(Path(file), reporter=self.reporter)
         return archives.open_archive(Path(file))

@@ -67,10 +67,13 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 def _pip(_: Settings) -> Iterator[Finding]:
     from trainenv.channels.pypi import pip_settings
+    from trainenv.channels.uv_settings import uv_files
 
     found = pip_settings()
     names = ", ".join(sorted(set(found) & {"index-url", "extra-index-url", "find-links", "proxy", "cert"}))
     yield Finding("pip settings", "ok", f"used: {names}" if names else "none found: pip's defaults are used")
+    for file in uv_files():
+        yield Finding("uv settings", "ok", f"{file.path}: {file.summary}")
 
 
 def _uv(_: Settings) -> Iterator[Finding]:

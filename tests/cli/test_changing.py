@@ -60,6 +60,26 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(place: Workspace, trainenv: 
     assert _files(place.settings.envs_dir) == before
 
 
+def test_a_dry_run_tells_how_much_is_to_be_fetched(
+    place: Workspace, trainenv: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINENV_CACHE_DIR", str(tmp_path / "cache"))
+    channel = tmp_path / "channel"
+    sizes = {file.name.split("-")[0]: file.stat().st_size for file in channel.glob("noarch/*-[12].0-0.tar.bz2")}
+    with support.served(channel) as url:
+        done = trainenv(place, "create", "-n", "data", "base=1", "-c", url, "--dry-run", "--json")
+        assert json.loads(done.stdout)["download"] in range(1, 1000), done.stderr
+        place.create("data", "base=1", channels=[url])
+        done = trainenv(place, "install", "-n", "data", "base=1", "top", "--dry-run")
+        assert f"data: 1 added, {sizes['top']} B to download" in done.stdout, done.stderr
+        place.install("data", "base")
+        done = trainenv(place, "update", "-n", "data", "base", "--dry-run", "--json")
+        (change,) = json.loads(done.stdout)["changes"]
+        assert (change["name"], change["change"], change["download"] > 0) == ("base", "changed", True)
+        done = trainenv(place, "remove", "-n", "data", "base", "--dry-run")
+        assert "data: 1 removed\n" in done.stdout
+
+
 def test_on_a_terminal_it_shows_the_table_and_asks(place: Workspace) -> None:
     command = program(place, "create", "-n", "data", "top")
     with terminal(command, os.environ) as user:
@@ -141,8 +161,9 @@ def test_list_tells_who_replaced_whom(place: Workspace, wheels: Path, trainenv: 
         ["install", "-n", "data", "large"],
         ["update", "-n", "data", "growing"],
         ["pip", "install", "-n", "data", "heavy"],
+        ["env", "repair", "data"],
     ],
-    ids=["install", "update", "pip"],
+    ids=["install", "update", "pip", "repair"],
 )
 def test_a_full_disk_leaves_every_byte(
     place: Workspace, shared_cache: Path, wheels: Path, tmp_path: Path, change: list[str]
@@ -165,6 +186,9 @@ def test_a_full_disk_leaves_every_byte(
     python = [PYTHON] if change[0] == "pip" else []
     create = " ".join(program(second, "create", "-n", "data", *python, "growing=1"))
     widen = " ".join(program(second, "install", "-n", "data", "growing"))
+    damage = ":"
+    if change[:2] == ["env", "repair"]:
+        damage = f"{' '.join(program(second, 'install', '-n', 'data', 'large'))} >&2; rm -r {small}/data/share"
     add = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
     add += "import os; from pathlib import Path; from tests import support\n"
     add += f"support.add_package(Path({str(channel)!r}), 'growing', '2.0',"
@@ -175,6 +199,7 @@ def test_a_full_disk_leaves_every_byte(
 mount -t tmpfs -o size=150m tmpfs {small}
 {create} >&2
 {widen} >&2
+{damage}
 {program(None)[0]} {tmp_path / "add.py"}
 sum() {{ cd {small}/data; find . -type f -exec sha256sum {{}} + | sort; find . ! -type f | sort; cd /; }}
 sum > {tmp_path}/before

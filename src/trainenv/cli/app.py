@@ -14,6 +14,7 @@ COMMANDS = {
     "install": "create:install",
     "remove": "create:remove",
     "update": "create:update",
+    "lock": "lock:lock",
     "pip": "pip:pip",
     "list": "env:list_packages",
     "env": "env:env",
@@ -91,8 +92,8 @@ def dispatch(arguments: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.ctx.get_help() if error.ctx else error.format_message())
         return 0
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    except click.Abort as abort:
+        raise KeyboardInterrupt(*getattr(abort.__cause__, "args", ())) from None
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "trainenv"
         raise UsageError(error.format_message().rstrip("."), hint=f"See `{where} --help`") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,15 +18,54 @@ from trainenv.cli.output import (
     workspace,
 )
 
+if TYPE_CHECKING:
+    from trainenv.archives import Editable, Filter
+
 _FILE = click.Path(path_type=Path)
 _MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
 
 
-@click.command()
+class _Pack(click.Command):
+    """Remembers in which order ``--exclude`` and ``--include`` were given: each acts on what those before left."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        ctx.meta[_ORDER] = [param.name for param in order if param.name in ("exclude", "include")]
+        return super().parse_args(ctx, args)
+
+
+_ORDER = f"{__name__}.order"
+
+
+def _filters(ctx: click.Context, **patterns: tuple[str, ...]) -> list[Filter]:
+    """The patterns in the order in which they were given."""
+    left = {kind: list(given) for kind, given in patterns.items()}
+    return [(kind, left[kind].pop(0)) for kind in ctx.meta[_ORDER]]
+
+
+@click.command(cls=_Pack)
 @environment_options
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="The archive to write [default: NAME.tar.zst].")
 @click.option("--level", type=click.IntRange(1, 19), default=3, show_default=True, help="Level of compression.")
 @click.option("--threads", type=click.IntRange(1), help="Compressing threads [default: one a core].")
+@click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out files and folders that match.")
+@click.option("--include", metavar="PATTERN", multiple=True, help="Take back in what an earlier --exclude left out.")
+@click.option("--strip", is_flag=True, help="Leave out compiled Python, tests and static libraries.")
+@click.option(
+    "--editable",
+    type=click.Choice(["refuse", "include", "wheel"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with projects installed with -e: pack their folders, or install a wheel of each instead.",
+)
+@click.option("--dereference", is_flag=True, help="Pack what links lead to outside of the environment.")
+@click.option(
+    "--sign",
+    is_flag=False,
+    flag_value="",
+    metavar="[KEY]",
+    help="Sign it with an SSH key [default: your own], as FILE.sig beside it.",
+)
 @json_option
 @click.pass_context
 def pack(
@@ -35,6 +75,12 @@ def pack(
     output: Path | None,
     level: int,
     threads: int | None,
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    strip: bool,
+    editable: Editable,
+    dereference: bool,
+    sign: str | None,
     as_json: bool,
 ) -> None:
     """Pack an environment into one file that unpacks anywhere.
@@ -48,11 +94,26 @@ def pack(
     """
     place = workspace(ctx, as_json=as_json)
     environment = chosen(place, name, prefix)
-    archive = place.pack(environment, output or Path(f"{environment.name}.tar.zst"), level=level, threads=threads)
+    key = None if sign is None else place.signing_key(sign or None)
+    archive = place.pack(
+        environment,
+        output or Path(f"{environment.name}.tar.zst"),
+        level=level,
+        threads=threads,
+        filters=_filters(ctx, exclude=exclude, include=include),
+        strip=strip,
+        editable=editable,
+        dereference=dereference,
+    )
+    signature = None if key is None else place.sign(archive.path, key)
     if as_json:
-        print_json(archive.to_json())
+        print_json({**archive.to_json(), "signature": None if signature is None else str(signature)})
         return
     print(f"Packed {environment.name}: {archive.files} files, {human_size(archive.bytes)}, in {archive.path}")
+    if archive.not_packed and archive.not_packed.files:
+        print(f"Left out: {archive.not_packed}")
+    if signature is not None:
+        print(f"Signed it with {key}: {signature} goes with it")
     print(f"Carry it over, then there: trainenv unpack {archive.path.name}")
 
 
@@ -60,9 +121,21 @@ def pack(
 @click.argument("file", type=_FILE, metavar="FILE")
 @click.option("-n", "--name", metavar="NAME", help="Name of the new environment [default: the archive's].")
 @click.option("--prefix", metavar="PATH", help="The prefix under which another machine or container sees it.")
+@click.option("--require-signature", is_flag=True, help="Unpack it only if somebody signed it who may.")
+@click.option(
+    "--allowed-signers", type=_FILE, metavar="FILE", help="Who may, as ssh-keygen has it; implies --require-signature."
+)
 @json_option
 @click.pass_context
-def unpack(ctx: click.Context, file: Path, name: str | None, prefix: str | None, as_json: bool) -> None:
+def unpack(
+    ctx: click.Context,
+    file: Path,
+    name: str | None,
+    prefix: str | None,
+    require_signature: bool,
+    allowed_signers: Path | None,
+    as_json: bool,
+) -> None:
     """Make an environment from an archive, each file checked and relocated to its place here.
 
     \b
@@ -70,7 +143,9 @@ def unpack(ctx: click.Context, file: Path, name: str | None, prefix: str | None,
       trainenv unpack my_training_env.tar.zst -n my_training_env
     """
     place = workspace(ctx, as_json=as_json)
-    environment = place.unpack(file, name, prefix=prefix)
+    environment = place.unpack(
+        file, name, prefix=prefix, require_signature=require_signature or None, allowed_signers=allowed_signers
+    )
     if as_json:
         print_json(environment.to_json())
         return
@@ -99,13 +174,18 @@ def inspect(ctx: click.Context, file: Path, verify: bool, against_host: Path | N
     archive = place.inspect(file, verify=verify)
     checks = place.host_checks(archive, host)
     shown = archive.to_json()
+    signature = place.signature(file, verify=verify)
     if as_json:
-        print_json({**shown, "host_checks": [check.to_json() for check in checks]})
+        signed = None if signature is None else signature.to_json()
+        print_json({**shown, "signature": signed, "host_checks": [check.to_json() for check in checks]})
         return
     shown["bytes"] = human_size(shown["bytes"])
     shown["unpacked_bytes"] = human_size(shown["unpacked_bytes"])
     rows = list(shown.items())
-    if verify:
+    if signature is not None:
+        by = signature.signer or (f"{signature.key}, who is not known" if signature.key else "somebody not known")
+        rows.append(("signed by", by if signature.checked else f"{by}: --verify checks it"))
+    if verify and "verified" not in shown:
         rows.append(("verified", "every file holds its sha256"))
     print_table(["Archive", str(file)], [row for row in rows if not isinstance(row[1], list | dict)])
     print()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from trainenv.cli.output import human_size, print_json, print_table
+from trainenv.channels.target import Target
+from trainenv.cli.output import human_size, json_option, print_json, print_table, yes_option
 from trainenv.environments.environment import Environment
 from trainenv.errors import DeclinedError
 
@@ -25,46 +28,91 @@ freeze_conda_option = click.option(
 )
 
 
+def target_options(command: F) -> F:
+    """``--cuda``, ``--glibc`` and ``--exclude-newer``, which come to the command as one ``target``."""
+
+    @functools.wraps(command)
+    def with_target(
+        *arguments: Any, cuda: str | None, glibc: str | None, exclude_newer: str | None, **rest: Any
+    ) -> Any:
+        target = Target(rest.pop("platform", None), cuda, glibc, exclude_newer)
+        return command(*arguments, target=target, **rest)
+
+    for option in (
+        click.option(
+            "--exclude-newer", metavar="DATE", help="Leave out packages published after this day or time (UTC)."
+        ),
+        click.option("--glibc", metavar="VERSION", help="For a machine with this C library."),
+        click.option("--cuda", metavar="VERSION", help="For a machine whose GPU driver offers this CUDA; or none."),
+    ):
+        with_target = option(with_target)
+    return cast("F", with_target)
+
+
+def platform_option(command: F) -> F:
+    """``--platform``, as conda has it; to stand above ``target_options``."""
+    return click.option("--platform", "--subdir", metavar="PLATFORM", help="For this platform, such as linux-aarch64.")(
+        command
+    )
+
+
+def change_options(command: F) -> F:
+    """``--dry-run``, ``-y`` and ``--json``, which come to the command as one ``asking``."""
+
+    @functools.wraps(command)
+    def with_asking(*arguments: Any, dry_run: bool, yes: bool, as_json: bool, **rest: Any) -> Any:
+        return command(*arguments, asking=Asking(dry_run, yes, as_json), **rest)
+
+    return cast("F", dry_run_option(yes_option(json_option(with_asking))))
+
+
 def busy_options(command: F) -> F:
     """``--wait`` and ``--force``, for what an environment in use refuses."""
     command = click.option("--force", is_flag=True, help="Go on while something runs in the environment.")(command)
     return click.option("--wait", is_flag=True, help="Wait while something runs in the environment.")(command)
 
 
-def confirmation(*, dry_run: bool, yes: bool, as_json: bool) -> Confirm | None:
-    """What asks the user: after a table on a terminal, never without one; a dry run shows and says no."""
+@dataclass(frozen=True)
+class Asking:
+    """How a change is announced: shown only, made at once, told as JSON."""
 
-    def show(plan: Plan) -> bool:
-        if as_json:
+    dry_run: bool
+    yes: bool
+    as_json: bool
+
+    @property
+    def confirm(self) -> Confirm | None:
+        """What asks the user: after a table on a terminal, never without one; a dry run shows and says no."""
+        if self.dry_run:
+            return self._show
+        return None if self.yes or self.as_json or not sys.stdin.isatty() else self._ask
+
+    def _show(self, plan: Plan) -> bool:
+        if self.as_json:
             print_json(plan.to_json())
         else:
             print_plan(plan)
         return False
 
-    def ask(plan: Plan) -> bool:
+    def _ask(self, plan: Plan) -> bool:
         print_plan(plan)
         return not plan.changes or click.confirm("Proceed?", default=True, err=True)
 
-    if dry_run:
-        return show
-    return None if yes or as_json or not sys.stdin.isatty() else ask
-
-
-def carry_out(change: Callable[[], Environment], done: str, *, dry_run: bool, as_json: bool) -> None:
-    """Make the change and say what came of it; a declined one says so, and a dry run nothing."""
-    try:
-        environment = change()
-    except DeclinedError:
-        if not dry_run:
-            raise
-        return
-    if as_json:
-        print_json(environment.to_json())
-        return
-    print(
-        f"{done} {environment.name}: Python {environment.python or 'none'}, {len(environment.packages)} packages, "
-        f"{human_size(environment.size)}, in {environment.prefix}"
-    )
+    def carry_out(self, change: Callable[[], Environment], done: str) -> None:
+        """Make the change and say what came of it; a declined one says so, and a dry run nothing."""
+        try:
+            environment = change()
+        except DeclinedError:
+            if not self.dry_run:
+                raise
+            return
+        if self.as_json:
+            print_json(environment.to_json())
+            return
+        print(
+            f"{done} {environment.name}: Python {environment.python or 'none'}, {len(environment.packages)} packages, "
+            f"{human_size(environment.size)}, in {environment.prefix}"
+        )
 
 
 def print_plan(plan: Plan) -> None:

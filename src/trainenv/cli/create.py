@@ -6,16 +6,24 @@ from pathlib import Path
 
 import click
 
-from trainenv.cli.changes import busy_options, carry_out, confirmation, dry_run_option, freeze_conda_option
+from trainenv.channels.target import Target
+from trainenv.cli.changes import (
+    Asking,
+    busy_options,
+    change_options,
+    freeze_conda_option,
+    platform_option,
+    target_options,
+)
 from trainenv.cli.completion import ENVIRONMENT
-from trainenv.cli.output import F, json_option, offline_option, workspace, yes_option
+from trainenv.cli.output import F, offline_option, workspace
 from trainenv.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
 
 
-def _what_to_install(command: F) -> F:
-    """Files and channels, as ``create`` and ``install`` take them."""
+def what_to_install(command: F) -> F:
+    """Files and channels, as ``create``, ``install`` and ``lock`` take them."""
     for option in (
         click.option(
             "-c", "--channel", "channels", metavar="CHANNEL", multiple=True, help="A channel, before all others."
@@ -29,12 +37,12 @@ def _what_to_install(command: F) -> F:
 
 @click.command()
 @click.option("-n", "--name", metavar="NAME", help="Name of the environment; else the name in the -f file.")
-@_what_to_install
+@what_to_install
+@platform_option
+@target_options
 @freeze_conda_option
 @offline_option
-@dry_run_option
-@yes_option
-@json_option
+@change_options
 @click.argument("specs", nargs=-1, metavar="[SPEC]...")
 @click.pass_context
 def create(
@@ -43,10 +51,9 @@ def create(
     files: tuple[Path, ...],
     requirements: tuple[Path, ...],
     channels: tuple[str, ...],
+    target: Target,
     freeze_conda: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    asking: Asking,
     specs: tuple[str, ...],
 ) -> None:
     """Create an environment from conda specs, specifications and locks.
@@ -58,38 +65,42 @@ def create(
     The channel "host" makes a Python from this machine's own interpreters. It stands in by itself
     when no channel can be reached and it has what is asked for.
 
+    --cuda, --glibc and --exclude-newer choose packages for a machine that has what this one has not,
+    and as of a day; later changes keep to them. For another platform see `trainenv lock`.
+
     \b
     Example:
       trainenv create -n my_training_env python=3.9 -y
       trainenv create -n my_training_env python=3.11 -r requirements.txt
       trainenv create -f environment.yml
       trainenv create -n copy -f pixi.lock
+      trainenv create -n gpu_env pytorch --cuda 12.4
     """
-    place = workspace(ctx, as_json=as_json)
-    carry_out(
+    if not asking.dry_run:
+        target.require_runnable()
+    place = workspace(ctx, as_json=asking.as_json)
+    asking.carry_out(
         lambda: place.create(
             name,
             *specs,
             files=[*files, *requirements],
             channels=channels,
+            target=target,
             freeze_conda=freeze_conda,
-            confirm=confirmation(dry_run=dry_run, yes=yes, as_json=as_json),
+            confirm=asking.confirm,
         ),
         "Created",
-        dry_run=dry_run,
-        as_json=as_json,
     )
 
 
 @click.command()
 @click.option("-n", "--name", required=True, metavar="NAME", help="Name of the environment.")
-@_what_to_install
+@what_to_install
+@target_options
 @freeze_conda_option
 @offline_option
 @busy_options
-@dry_run_option
-@yes_option
-@json_option
+@change_options
 @click.argument("specs", nargs=-1, metavar="[SPEC]...")
 @click.pass_context
 def install(
@@ -98,12 +109,11 @@ def install(
     files: tuple[Path, ...],
     requirements: tuple[Path, ...],
     channels: tuple[str, ...],
+    target: Target,
     freeze_conda: bool,
     wait: bool,
     force: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    asking: Asking,
     specs: tuple[str, ...],
 ) -> None:
     """Add conda packages and PyPI requirements to an environment, in one transaction.
@@ -115,30 +125,27 @@ def install(
       trainenv install -n my_training_env -r requirements.txt
       trainenv install -n my_training_env numpy=1.26
     """
-    place = workspace(ctx, as_json=as_json)
-    carry_out(
+    place = workspace(ctx, as_json=asking.as_json)
+    asking.carry_out(
         lambda: place.install(
             name,
             *specs,
             files=[*files, *requirements],
             channels=channels,
+            target=target,
             freeze_conda=freeze_conda,
-            confirm=confirmation(dry_run=dry_run, yes=yes, as_json=as_json),
+            confirm=asking.confirm,
             wait=wait,
             force=force,
         ),
         "Changed",
-        dry_run=dry_run,
-        as_json=as_json,
     )
 
 
 @click.command()
 @click.option("-n", "--name", required=True, metavar="NAME", type=ENVIRONMENT, help="Name of the environment.")
 @busy_options
-@dry_run_option
-@yes_option
-@json_option
+@change_options
 @click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
 @click.pass_context
 def remove(
@@ -146,9 +153,7 @@ def remove(
     name: str,
     wait: bool,
     force: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    asking: Asking,
     packages: tuple[str, ...],
 ) -> None:
     """Remove packages, conda's and PyPI's, and what depends on them, in one transaction.
@@ -157,37 +162,31 @@ def remove(
     Example:
       trainenv remove -n my_training_env scikit-learn
     """
-    place = workspace(ctx, as_json=as_json)
-    confirm = confirmation(dry_run=dry_run, yes=yes, as_json=as_json)
-    carry_out(
-        lambda: place.remove_packages(name, *packages, confirm=confirm, wait=wait, force=force),
-        "Changed",
-        dry_run=dry_run,
-        as_json=as_json,
+    place = workspace(ctx, as_json=asking.as_json)
+    asking.carry_out(
+        lambda: place.remove_packages(name, *packages, confirm=asking.confirm, wait=wait, force=force), "Changed"
     )
 
 
 @click.command()
 @click.option("-n", "--name", required=True, metavar="NAME", type=ENVIRONMENT, help="Name of the environment.")
 @click.option("--all", "everything", is_flag=True, help="Update all packages.")
+@target_options
 @freeze_conda_option
 @offline_option
 @busy_options
-@dry_run_option
-@yes_option
-@json_option
+@change_options
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
 @click.pass_context
 def update(
     ctx: click.Context,
     name: str,
     everything: bool,
+    target: Target,
     freeze_conda: bool,
     wait: bool,
     force: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    asking: Asking,
     packages: tuple[str, ...],
 ) -> None:
     """Update packages, conda's and PyPI's, as far as what was asked for allows, in one transaction.
@@ -201,11 +200,16 @@ def update(
     """
     if everything == bool(packages):
         raise UsageError("name packages to update, or --all", hint="See `trainenv update --help`")
-    place = workspace(ctx, as_json=as_json)
-    confirm = confirmation(dry_run=dry_run, yes=yes, as_json=as_json)
-    carry_out(
-        lambda: place.update(name, *packages, freeze_conda=freeze_conda, confirm=confirm, wait=wait, force=force),
+    place = workspace(ctx, as_json=asking.as_json)
+    asking.carry_out(
+        lambda: place.update(
+            name,
+            *packages,
+            target=target,
+            freeze_conda=freeze_conda,
+            confirm=asking.confirm,
+            wait=wait,
+            force=force,
+        ),
         "Changed",
-        dry_run=dry_run,
-        as_json=as_json,
     )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from trainenv.cli.changes import busy_options, carry_out, confirmation, dry_run_option, freeze_conda_option
+from trainenv.channels.target import Target
+from trainenv.cli.changes import Asking, busy_options, change_options, freeze_conda_option, target_options
 from trainenv.cli.completion import ENVIRONMENT
 from trainenv.cli.create import remove
 from trainenv.cli.env import list_packages
-from trainenv.cli.output import json_option, offline_option, workspace, yes_option
+from trainenv.cli.output import offline_option, workspace
 from trainenv.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
@@ -18,7 +19,7 @@ _FILE = click.Path(path_type=Path)
 _ELSEWHERE = {
     "freeze": "trainenv env export -n NAME --format requirements.txt",
     "check": "trainenv env verify NAME",
-    "lock": "trainenv env export -n NAME --format pylock.toml",
+    "lock": "trainenv lock -r requirements.txt --format pylock.toml",
     "download": "trainenv channel mirror NAME -o FOLDER",
     "cache": "trainenv clean",
 }
@@ -53,12 +54,11 @@ def pip() -> None:
 @click.option("--extra-index-url", "indexes", metavar="URL", multiple=True, help="One more package index.")
 @click.option("-f", "--find-links", "links", metavar="PLACE", multiple=True, help="A folder or page of wheels.")
 @click.option("-U", "--upgrade", is_flag=True, help="Take the newest of the packages named.")
+@target_options
 @freeze_conda_option
 @offline_option
 @busy_options
-@dry_run_option
-@yes_option
-@json_option
+@change_options
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
 @click.pass_context
 def install(
@@ -71,12 +71,11 @@ def install(
     indexes: tuple[str, ...],
     links: tuple[str, ...],
     upgrade: bool,
+    target: Target,
     freeze_conda: bool,
     wait: bool,
     force: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    asking: Asking,
     packages: tuple[str, ...],
 ) -> None:
     """Install PyPI packages: names, URLs, folders; when anything fails the environment is as it was.
@@ -91,21 +90,20 @@ def install(
     options = [f"--constraint {file}" for file in constraints]
     options += [f"--index-url {index}"] if index else []
     options += [f"--extra-index-url {url}" for url in indexes] + [f"--find-links {place}" for place in links]
-    place = workspace(ctx, as_json=as_json)
-    carry_out(
+    place = workspace(ctx, as_json=asking.as_json)
+    asking.carry_out(
         lambda: place.install(
             name,
             files=files,
             requirements=[*options, *(f"-e {path}" for path in editables), *packages],
             upgrade=upgrade,
+            target=target,
             freeze_conda=freeze_conda,
-            confirm=confirmation(dry_run=dry_run, yes=yes, as_json=as_json),
+            confirm=asking.confirm,
             wait=wait,
             force=force,
         ),
         "Changed",
-        dry_run=dry_run,
-        as_json=as_json,
     )
 
 

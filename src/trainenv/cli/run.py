@@ -66,13 +66,12 @@ def _become(options: dict[str, str], command: list[str]) -> int:
     if ("name" in options) == ("prefix" in options):
         raise UsageError("name one environment, with -n NAME or -p PREFIX", hint="See `trainenv run --help`")
     prefix, name = _find(options)
-    variables = activation.environ(prefix, name, os.environ)
     if "cwd" in options:
         try:
             os.chdir(options["cwd"])
         except OSError as error:
             raise UsageError(f"can't run in {options['cwd']}", cause=error.strerror or "") from None
-    argv = activation.command(prefix, command)
+    argv, variables = activation.launched(prefix, name, command, os.environ)
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored_by_python, signal.SIG_DFL)
     try:
