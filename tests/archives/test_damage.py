@@ -12,6 +12,7 @@ import shutil
 import struct
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.archives.conftest import snapshot, unpack
 from trainenv import archives
 from trainenv.archives import frames, tarformat
 from trainenv.archives.manifest import File, Manifest, parse, relocation_json
+from trainenv.archives.sources import LocalFile
 from trainenv.errors import ArchiveError
 from trainenv.relocation import PLACEHOLDER
 
@@ -82,8 +84,8 @@ def test_a_flipped_bit_never_gives_another_environment(tiny_archive: Path, tiny_
 
 
 def test_verify_names_the_damaged_file(small_archive: Path, tmp_path: Path) -> None:
-    with open(small_archive, "rb") as file:
-        _, table = frames.read_tail(small_archive, file)
+    with closing(LocalFile(small_archive)) as source:
+        _, table = frames.read_tail(source)
     manifest = archives.verify_archive(small_archive)
     victim = next(file for file in manifest.files if file.path == "share/big.bin")
     damaged = bytearray(small_archive.read_bytes())
@@ -116,8 +118,8 @@ def test_a_missing_archive_and_a_folder_are_one_line(tmp_path: Path) -> None:
 
 def _parts(archive: Path) -> tuple[Manifest, Contents]:
     """The manifest of an archive and the contents of its files."""
-    with open(archive, "rb") as file:
-        document, _ = frames.read_tail(archive, file)
+    with closing(LocalFile(archive)) as source:
+        document, _ = frames.read_tail(source)
     raw = zstandard.ZstdDecompressor().stream_reader(archive.open("rb"), read_across_frames=True).read()
     manifest, contents, position = parse(document), {}, 0
     for file_ in manifest.files:
@@ -379,8 +381,8 @@ def test_hidden_bytes_are_refused(tiny_archive: Path, tmp_path: Path) -> None:
 
 def test_a_bomb_is_refused_without_being_unpacked(tiny_archive: Path, tmp_path: Path) -> None:
     """A frame of a kilobyte that decompresses to a gigabyte, in a seek table that denies it."""
-    with open(tiny_archive, "rb") as file:
-        _, table = frames.read_tail(tiny_archive, file)
+    with closing(LocalFile(tiny_archive)) as source:
+        _, table = frames.read_tail(source)
     whole = tiny_archive.read_bytes()
     first = table[0]
     bomb = zstandard.ZstdCompressor(19).compress(bytes(1 << 30))
@@ -396,8 +398,8 @@ def test_a_bomb_is_refused_without_being_unpacked(tiny_archive: Path, tmp_path: 
 
 def test_a_manifest_bomb_is_refused(tiny_archive: Path, tmp_path: Path) -> None:
     whole = tiny_archive.read_bytes()
-    with open(tiny_archive, "rb") as file:
-        _, table = frames.read_tail(tiny_archive, file)
+    with closing(LocalFile(tiny_archive)) as source:
+        _, table = frames.read_tail(source)
     data = whole[: table[-1].start + table[-1].compressed]
     packed = zstandard.ZstdCompressor(19).compress(b" " * (1 << 30))
     for claimed in (10, 1 << 30, 1 << 60):
@@ -416,8 +418,8 @@ def _seek_table(entries: list[tuple[int, int]], descriptor: int = 0) -> bytes:
 
 
 def test_a_seek_table_of_garbage_is_refused(tiny_archive: Path, tmp_path: Path) -> None:
-    with open(tiny_archive, "rb") as file:
-        _, table = frames.read_tail(tiny_archive, file)
+    with closing(LocalFile(tiny_archive)) as source:
+        _, table = frames.read_tail(source)
     whole = tiny_archive.read_bytes()
     data = whole[: len(whole) - 8 - 8 * (len(table) + 1) - 9]
     true = [(frame.compressed, frame.size) for frame in table]

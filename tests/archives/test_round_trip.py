@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import zstandard
 from tests.archives.conftest import BIG_BINARY, BIG_TEXT, BINARY, extract, make_prefix, pack, snapshot, unpack
 from trainenv import archives, relocation
 from trainenv.archives import frames
+from trainenv.archives.sources import LocalFile
 from trainenv.errors import ArchiveError, RelocationError
 from trainenv.progress import SilentReporter
 
@@ -136,8 +138,8 @@ def test_bsdtar_unpacks_what_gnu_tar_unpacks(small_archive: Path, tmp_path: Path
 
 def test_a_frame_alone_gives_its_members(small_archive: Path) -> None:
     """Random access: the manifest says in which frame a member begins, and how far in."""
-    with open(small_archive, "rb") as file:
-        _, table = frames.read_tail(small_archive, file)
+    with closing(LocalFile(small_archive)) as source:
+        _, table = frames.read_tail(source)
         raw = small_archive.read_bytes()
         for member in archives.read_manifest(small_archive).files:
             frame = table[member.frame]
@@ -167,8 +169,8 @@ def test_the_manifest_says_what_is_inside(environment_archive: Path, environment
     assert archive.python is not None
     shown = json.dumps(archive.to_json())
     assert str(environment) not in shown
-    with open(environment_archive, "rb") as file:
-        document, _ = frames.read_tail(environment_archive, file)
+    with closing(LocalFile(environment_archive)) as source:
+        document, _ = frames.read_tail(source)
     assert str(environment.parent).encode() not in document
 
 

@@ -7,9 +7,9 @@ relocated in one pass as well::
     unpack_environment(settings, Path("chat.tar.zst"), name="chat_b", reporter=reporter)
 
 The format is written down in ``docs/internals/archive-format.md``. The layers, from below:
-``tarformat`` (headers), ``frames`` (zstd), ``hashing``, ``manifest`` and its ``checks``; ``inventory`` (what is in a
-prefix) and ``contents`` (what of it is packed: ``editable``, ``links``, ``selection``), ``canonical`` (what a file's
-stored content is), ``packing``; and ``reading`` under ``unpacking``.
+``sources`` (where the bytes come from), ``tarformat`` (headers), ``frames`` (zstd), ``hashing``, ``manifest`` and its
+``checks``; ``inventory`` (what is in a prefix) and ``contents`` (what of it is packed: ``editable``, ``links``,
+``selection``), ``canonical`` (what a file's stored content is), ``packing``; and ``reading`` under ``unpacking``.
 """
 
 from __future__ import annotations

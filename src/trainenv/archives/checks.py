@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from trainenv.archives import tarformat
-from trainenv.archives.frames import Frame, damaged
+from trainenv.archives.frames import Frame
 from trainenv.archives.manifest import (
     CONDA_UNPACK,
     JOURNAL_FILE,
@@ -23,6 +22,7 @@ from trainenv.archives.manifest import (
     parse,
     relocation_json,
 )
+from trainenv.archives.sources import damaged
 from trainenv.archives.windows import in_memory
 from trainenv.errors import ArchiveError
 from trainenv.relocation import PLACEHOLDER, Occurrences
@@ -32,7 +32,7 @@ _LONGEST_PATH = 4095
 _NO_NAMES = frozenset(("", ".", ".."))
 
 
-def checked(archive: Path, document: bytes, frames: Sequence[Frame]) -> Manifest:
+def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
     """The manifest in ``document``, if it is sound and describes just what ``frames`` hold."""
     try:
         manifest = parse(document)
@@ -125,7 +125,7 @@ def _check_records(files: Sequence[File]) -> None:
         raise ValueError(f"{RELOCATION_FILE!r} says something else than the manifest")
 
 
-def _check_positions(archive: Path, files: Sequence[File], frames: Sequence[Frame]) -> None:
+def _check_positions(archive: str, files: Sequence[File], frames: Sequence[Frame]) -> None:
     """Members follow each other without gap or overlap through all the frames, as the manifest says."""
     begins = [0]
     for frame in frames:

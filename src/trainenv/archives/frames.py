@@ -12,16 +12,15 @@ as one with no content. All numbers are little-endian.
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from trainenv.archives.sources import ByteSource, damaged
 from trainenv.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -151,10 +150,9 @@ class Frame:
     size: int
 
 
-def read_tail(archive: Path, file: BinaryIO) -> tuple[bytes, list[Frame]]:
-    """The manifest's JSON and the data frames, from the end of the file alone."""
-    length = os.fstat(file.fileno()).st_size
-    entries = _seek_table(archive, file, length)
+def read_tail(source: ByteSource) -> tuple[bytes, list[Frame]]:
+    """The manifest's JSON and the data frames, from the end of the archive alone."""
+    entries = _seek_table(source)
     frames = []
     start = 0
     for compressed, size in entries:
@@ -163,35 +161,33 @@ def read_tail(archive: Path, file: BinaryIO) -> tuple[bytes, list[Frame]]:
     manifest = frames.pop()
     for frame in frames:
         if not 0 < frame.size <= FRAME_SIZE or frame.compressed < len(_ZSTD_MAGIC):
-            raise damaged(archive, "its seek table names a frame of an impossible size")
+            raise damaged(source.name, "its seek table names a frame of an impossible size")
     if manifest.size != 0 or not frames:
-        raise damaged(archive, "its seek table names no manifest")
-    return _manifest(archive, _read(archive, file, manifest.start, manifest.compressed)), frames
+        raise damaged(source.name, "its seek table names no manifest")
+    return _manifest(source.name, source.read(manifest.start, manifest.compressed)), frames
 
 
-def _seek_table(archive: Path, file: BinaryIO, length: int) -> list[tuple[int, int]]:
-    """(compressed, decompressed) sizes of all frames, which fill the file up to the seek table."""
-    file.seek(0)
-    begins = file.read(4)
-    if length < _SKIPPABLE.size + _SEEK_FOOTER.size:
-        raise _foreign(archive, begins)
-    count, descriptor, magic = _SEEK_FOOTER.unpack(_read(archive, file, length - _SEEK_FOOTER.size, _SEEK_FOOTER.size))
+def _seek_table(source: ByteSource) -> list[tuple[int, int]]:
+    """(compressed, decompressed) sizes of all frames, which fill the archive up to the seek table."""
+    if source.size < _SKIPPABLE.size + _SEEK_FOOTER.size:
+        raise _foreign(source)
+    count, descriptor, magic = _SEEK_FOOTER.unpack(source.read(source.size - _SEEK_FOOTER.size, _SEEK_FOOTER.size))
     if magic != _SEEKABLE_MAGIC:
-        raise _foreign(archive, begins)
+        raise _foreign(source)
     size = count * _SEEK_ENTRY.size + _SEEK_FOOTER.size
-    start = length - size - _SKIPPABLE.size
+    start = source.size - size - _SKIPPABLE.size
     if descriptor != 0 or count == 0 or start < 0:
-        raise damaged(archive, "its seek table is wrong")
-    table = _read(archive, file, start, size + _SKIPPABLE.size)
+        raise damaged(source.name, "its seek table is wrong")
+    table = source.read(start, size + _SKIPPABLE.size)
     if _SKIPPABLE.unpack_from(table) != (_SEEK_TABLE_MAGIC, size):
-        raise damaged(archive, "its seek table is wrong")
+        raise damaged(source.name, "its seek table is wrong")
     entries = list(_SEEK_ENTRY.iter_unpack(table[_SKIPPABLE.size : -_SEEK_FOOTER.size]))
     if sum(compressed for compressed, _ in entries) != start:
-        raise damaged(archive, "its seek table does not cover its frames")
+        raise damaged(source.name, "its seek table does not cover its frames")
     return entries
 
 
-def _manifest(archive: Path, frame: bytes) -> bytes:
+def _manifest(archive: str, frame: bytes) -> bytes:
     """The manifest's JSON out of its skippable frame, checked against its sha256."""
     import zstandard
 
@@ -200,7 +196,7 @@ def _manifest(archive: Path, frame: bytes) -> bytes:
         raise damaged(archive, "its manifest is missing")
     name, version, size, digest = _MANIFEST_HEAD.unpack_from(frame, _SKIPPABLE.size)
     if name != _MANIFEST_NAME:
-        raise _foreign(archive, _ZSTD_MAGIC)
+        raise _incomplete(archive)
     if version != _MANIFEST_VERSION:
         raise ArchiveError(
             f"{archive} has archive format {version}",
@@ -234,7 +230,7 @@ def decompressed(decompressor: zstandard.ZstdDecompressor, packed: bytes, size: 
 
 
 def read_frames(
-    archive: Path, file: BinaryIO, frames: list[Frame], examine: Callable[[bytes], None]
+    source: ByteSource, frames: list[Frame], examine: Callable[[bytes], None]
 ) -> Generator[bytes, None, None]:
     """The decompressed frames in order, a few of them made in advance by another thread.
 
@@ -246,7 +242,7 @@ def read_frames(
     decompressor = zstandard.ZstdDecompressor()
 
     def content(frame: Frame) -> bytes:
-        packed = _read(archive, file, frame.start, frame.compressed)
+        packed = source.read(frame.start, frame.compressed)
         made = decompressed(decompressor, packed, frame.size)
         examine(made)
         return made
@@ -265,27 +261,14 @@ def read_frames(
                 future.cancel()
 
 
-def damaged(archive: Path, cause: str) -> ArchiveError:
-    """The error for an archive that is not what its maker wrote."""
+def _foreign(source: ByteSource) -> ArchiveError:
+    if source.size >= len(_ZSTD_MAGIC) and source.read(0, len(_ZSTD_MAGIC)) == _ZSTD_MAGIC:
+        return _incomplete(source.name)
     return ArchiveError(
-        f"{archive} is damaged", cause=cause, hint="Copy it again from where it was packed; nothing was unpacked"
+        f"{source.name} is not a trainenv archive", hint="`trainenv pack` makes one; see `trainenv pack --help`"
     )
 
 
-def _foreign(archive: Path, begins: bytes) -> ArchiveError:
-    if begins == _ZSTD_MAGIC:
-        cause = "its end is missing: it was cut short, or another program than trainenv made it"
-        return ArchiveError(f"{archive} is not a whole trainenv archive", cause=cause, hint="Copy or pack it again")
-    return ArchiveError(
-        f"{archive} is not a trainenv archive", hint="`trainenv pack` makes one; see `trainenv pack --help`"
-    )
-
-
-def _read(archive: Path, file: BinaryIO, start: int, length: int) -> bytes:
-    try:
-        block = os.pread(file.fileno(), length, start)
-    except OSError as error:
-        raise ArchiveError(f"{archive} can't be read", cause=error.strerror or str(error)) from None
-    if len(block) != length:
-        raise damaged(archive, "it became shorter while it was read")
-    return block
+def _incomplete(archive: str) -> ArchiveError:
+    cause = "its end is missing: it was cut short, or another program than trainenv made it"
+    return ArchiveError(f"{archive} is not a whole trainenv archive", cause=cause, hint="Copy or pack it again")

@@ -161,7 +161,7 @@ def host_checks(
 
 
 def require_host(
-    archive: Path,
+    archive: str,
     manifest: Manifest,
     folder: Path,
     reporter: Reporter,

@@ -7,26 +7,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
 
 from trainenv.archives import tarformat
 from trainenv.archives.checks import checked
-from trainenv.archives.frames import Frame, damaged, read_frames, read_tail
+from trainenv.archives.frames import Frame, read_frames, read_tail
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
 from trainenv.archives.manifest import File, Manifest
+from trainenv.archives.sources import ByteSource, LocalFile, damaged
 from trainenv.errors import ArchiveError
 
 
 @contextmanager
-def opened(archive: Path) -> Iterator[tuple[BinaryIO, Manifest, list[Frame]]]:
-    """The open archive, its sound manifest and its frames. Raises ``ArchiveError``."""
+def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, list[Frame]]]:
+    """The archive as something to read from, closed at the end; its sound manifest and its frames.
+
+    Raises ``ArchiveError``.
+    """
+    source = LocalFile(archive) if isinstance(archive, Path) else archive
     try:
-        file = open(archive, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise ArchiveError(f"{archive} can't be read", cause=error.strerror or str(error)) from None
-    with file:
-        document, frames = read_tail(archive, file)
-        yield file, checked(archive, document, frames), frames
+        document, frames = read_tail(source)
+        yield source, checked(source.name, document, frames), frames
+    finally:
+        source.close()
 
 
 class MemberReader:
@@ -37,9 +39,9 @@ class MemberReader:
     another thread, which leaves the interpreter to this one.
     """
 
-    def __init__(self, archive: Path, file: BinaryIO, manifest: Manifest, frames: list[Frame]) -> None:
-        self._archive = archive
-        self._frames = read_frames(archive, file, frames, _Hasher(archive, manifest.files, frames).frame)
+    def __init__(self, source: ByteSource, manifest: Manifest, frames: list[Frame]) -> None:
+        self._archive = source.name
+        self._frames = read_frames(source, frames, _Hasher(source.name, manifest.files, frames).frame)
         self._frame = b""
         self._view = memoryview(self._frame)
         self._position = 0
@@ -123,7 +125,7 @@ class MemberReader:
 class _Hasher:
     """Hashes the content of all files from ``HASHED_ASIDE`` bytes on, frame by frame."""
 
-    def __init__(self, archive: Path, files: Sequence[File], frames: Sequence[Frame]) -> None:
+    def __init__(self, archive: str, files: Sequence[File], frames: Sequence[Frame]) -> None:
         self._archive = archive
         self._begins = [0, *accumulate(frame.size for frame in frames)]
         self._waiting = (file for file in files if file.size >= HASHED_ASIDE)
@@ -152,5 +154,5 @@ class _Hasher:
             self._end = self._begin + file.size
 
 
-def _mismatch(archive: Path, file: File) -> ArchiveError:
+def _mismatch(archive: str, file: File) -> ArchiveError:
     return damaged(archive, f"{file.path!r} has not the sha256 that the manifest records")

@@ -12,6 +12,7 @@ from trainenv.archives.hosts import require_host
 from trainenv.archives.inventory import source_of
 from trainenv.archives.manifest import PREFIX_FILE, Archive, File, Manifest
 from trainenv.archives.reading import MemberReader, opened
+from trainenv.archives.sources import ByteSource
 from trainenv.archives.windows import in_memory, rewritten, windows
 from trainenv.environments.staging import staged
 from trainenv.errors import ArchiveError, RelocationError
@@ -40,17 +41,17 @@ def read_manifest(archive: Path) -> Manifest:
 
 def open_archive(archive: Path) -> Archive:
     """What ``inspect`` shows of ``archive``."""
-    with opened(archive) as (file, manifest, _):
-        return Archive(archive, manifest, os.fstat(file.fileno()).st_size)
+    with opened(archive) as (source, manifest, _):
+        return Archive(archive, manifest, source.size)
 
 
-def verify_archive(archive: Path, reporter: Reporter | None = None) -> Manifest:
+def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None) -> Manifest:
     """Read and check every byte of ``archive`` and write nothing. Raises ``ArchiveError``."""
     with (
-        opened(archive) as (file, manifest, frames),
+        opened(archive) as (source, manifest, frames),
         (reporter or SilentReporter()).step("verify", total=manifest.unpacked_bytes, unit="B") as step,
     ):
-        reader = MemberReader(archive, file, manifest, frames)
+        reader = MemberReader(source, manifest, frames)
         try:
             for member in manifest.files:
                 reader.header(member)
@@ -65,7 +66,7 @@ def verify_archive(archive: Path, reporter: Reporter | None = None) -> Manifest:
 
 def unpack_environment(
     settings: Settings,
-    archive: Path,
+    archive: Path | ByteSource,
     *,
     name: str | None = None,
     prefix: str | None = None,
@@ -78,28 +79,28 @@ def unpack_environment(
     What this machine lacks is said before the first byte is written. ``confirm`` is called when all has
     been read, and may raise. Returns the name and manifest.
     """
-    with opened(archive) as (file, manifest, frames):
+    with opened(archive) as (source, manifest, frames):
         name = name or manifest.name
         target_prefix = _checked_prefix(prefix or settings.target_prefix_of(name))
-        require_host(archive, manifest, settings.prefix_of(name), reporter, target_prefix=target_prefix)
+        require_host(source.name, manifest, settings.prefix_of(name), reporter, target_prefix=target_prefix)
         occurrences = _fitting(manifest, target_prefix)
         with staged(settings, name) as staging:
-            writer = _Writer(archive, staging.path, target_prefix, occurrences)
-            _write_all(manifest, MemberReader(archive, file, manifest, frames), writer, reporter)
+            writer = _Writer(source.name, staging.path, target_prefix, occurrences)
+            _write_all(manifest, MemberReader(source, manifest, frames), writer, reporter)
             confirm()
     return name, manifest
 
 
-def unpack(archive: Path, target: Path, *, target_prefix: str, reporter: Reporter) -> Manifest:
+def unpack(archive: Path | ByteSource, target: Path, *, target_prefix: str, reporter: Reporter) -> Manifest:
     """Unpack ``archive`` into the empty folder ``target``; its files will carry ``target_prefix``.
 
     Raises ``ArchiveError`` for an archive that is damaged or hostile, ``RelocationError`` if a binary
     has no room for the prefix. What was written until then is the caller's to remove.
     """
     target_prefix = _checked_prefix(target_prefix)
-    with opened(archive) as (file, manifest, frames):
-        writer = _Writer(archive, target, target_prefix, _fitting(manifest, target_prefix))
-        _write_all(manifest, MemberReader(archive, file, manifest, frames), writer, reporter)
+    with opened(archive) as (source, manifest, frames):
+        writer = _Writer(source.name, target, target_prefix, _fitting(manifest, target_prefix))
+        _write_all(manifest, MemberReader(source, manifest, frames), writer, reporter)
     return manifest
 
 
@@ -157,7 +158,7 @@ def _fitting(manifest: Manifest, prefix: str) -> dict[str, Occurrences]:
 class _Writer:
     """Writes members below ``target``, with ``prefix`` where the placeholder is."""
 
-    def __init__(self, archive: Path, target: Path, prefix: str, occurrences: Mapping[str, Occurrences]) -> None:
+    def __init__(self, archive: str, target: Path, prefix: str, occurrences: Mapping[str, Occurrences]) -> None:
         self._archive = archive
         self._root = os.fspath(target)
         self._prefix = prefix

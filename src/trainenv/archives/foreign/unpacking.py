@@ -69,9 +69,8 @@ def unpack_foreign(
         staging.path.rmdir()
         (beside / root).rename(staging.path)
         try:
-            require_host(
-                archive, _manifest(staging.path, name), staging.path, reporter, new_bytes=0, target_prefix=target_prefix
-            )
+            manifest = _manifest(staging.path, name)
+            require_host(str(archive), manifest, staging.path, reporter, new_bytes=0, target_prefix=target_prefix)
         except VerificationError as error:
             raise ArchiveError(f"{archive} is refused", cause=error.message, hint="Nothing was unpacked") from None
         conda_pack.move(staging.path, target_prefix, old, reporter)

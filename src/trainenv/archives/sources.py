@@ -1,0 +1,62 @@
+"""Where the bytes of an archive come from: a file of this machine, or whatever else can give any part of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from trainenv.errors import ArchiveError
+
+
+class ByteSource(Protocol):
+    """A run of bytes of known size, of which any part can be read, by several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: a path, an address."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly the ``length`` bytes from ``start`` on. Raises ``ArchiveError`` if they can't be had."""
+
+    def close(self) -> None:
+        """Let go of what it holds; nothing can be read any more."""
+
+
+class LocalFile:
+    """A file of this machine. Raises ``ArchiveError`` if it can't be opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = os.fspath(path)
+        try:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+            self.size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def read(self, start: int, length: int) -> bytes:
+        try:
+            block = os.pread(self._file.fileno(), length, start)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        if len(block) != length:
+            raise damaged(self.name, "it became shorter while it was read")
+        return block
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _unreadable(self, error: OSError) -> ArchiveError:
+        return ArchiveError(f"{self.name} can't be read", cause=error.strerror or str(error))
+
+
+def damaged(name: str, cause: str) -> ArchiveError:
+    """The error for an archive that is not what its maker wrote."""
+    return ArchiveError(
+        f"{name} is damaged", cause=cause, hint="Copy it again from where it was packed; nothing was unpacked"
+    )
