@@ -187,6 +187,18 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+def parse_size(value: object) -> int:
+    """Bytes, written as a whole number or as ``"20 GB"`` (powers of 1000; ``GiB`` are powers of 1024).
+
+    Raises ``ValueError`` where it is neither.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B)?", str(value).strip(), re.IGNORECASE)
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no size")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index((unit or " ").upper()))
+
+
 @dataclass(frozen=True)
 class _Value:
     """One setting, and the file or variable that it ``stands_in``, for what is said if it is wrong."""
@@ -223,12 +235,10 @@ class _Value:
         return found
 
     def size(self) -> int:
-        """Bytes, written as a whole number or as ``"20 GB"`` (powers of 1000; ``GiB`` are powers of 1024)."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B)?", str(self.value).strip(), re.IGNORECASE)
-        if match is None or isinstance(self.value, bool):
-            raise self.wrong('a size such as "20 GB"')
-        number, unit, binary = match.groups()
-        return int(float(number) * (1024 if binary else 1000) ** " KMGT".index((unit or " ").upper()))
+        try:
+            return parse_size(self.value)
+        except ValueError:
+            raise self.wrong('a size such as "20 GB"') from None
 
     def texts(self) -> tuple[str, ...]:
         if not isinstance(self.value, list) or not all(isinstance(item, str) and item for item in self.value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from trainenv.errors import MethodError, UsageError
 from trainenv.training.method import BrokenMethod, Method, list_methods, load_method, validate
 from trainenv.training.method_file import read_method
+from trainenv.training.resources import Resources
 
 
 def write(methods_dir: Path, yaml: str | bytes, name: str = "probe") -> Path:
@@ -47,13 +49,56 @@ def test_the_short_form(tmp_path: Path) -> None:
     [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1h 30m", 5400), ("1d", 86400), ("~", None)],
 )
 def test_how_long_a_task_may_run(tmp_path: Path, text: str, seconds: float | None) -> None:
-    assert load(tmp_path, f"file: train.py\nresources: {{time: {text}}}\n").time_limit == seconds
+    assert load(tmp_path, f"file: train.py\nresources: {{time: {text}}}\n").resources.time == seconds
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "2 weeks", "true", "[1]", ".inf", ".nan", "1h30", '""'])
 def test_no_time_that_a_task_could_run(tmp_path: Path, text: str) -> None:
     with pytest.raises(MethodError, match=r"method.yaml:2: resources.time: it must be a time above 0"):
         load(tmp_path, f"file: train.py\nresources: {{time: {text}}}\n")
+
+
+def test_what_a_task_takes(tmp_path: Path) -> None:
+    method = load(
+        tmp_path,
+        """
+        file: train.py
+        resources:
+          gpus: 2
+          gpu_memory: 20 GB
+          cpus: 4
+          memory: 1.5GiB
+        """,
+    )
+    assert method.resources == Resources(gpus=2, gpu_memory=20_000_000_000, cpus=4, memory=1_610_612_736)
+    assert method.to_json()["resources"] == {
+        "gpus": 2,
+        "gpu_memory": 20_000_000_000,
+        "cpus": 4,
+        "memory": 1_610_612_736,
+        "time": None,
+    }
+    assert load(tmp_path, "file: train.py\n").resources == Resources()
+    assert load(tmp_path, "file: train.py\nresources: {gpus: 0}\n").resources == Resources(gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpus: -1", "gpus: it must be a whole number, 0 or more"),
+        ("gpus: 0.5", "gpus: it must be a whole number, 0 or more"),
+        ("gpus: two", "gpus: it must be a whole number, 0 or more"),
+        ("cpus: 0", "cpus: it must be a whole number, 1 or more"),
+        ("cpus: true", "cpus: it must be a whole number, 1 or more"),
+        ("memory: 0", "memory: it must be a size above 0. Write it as 8GB or 512MiB"),
+        ("memory: much", "memory: it must be a size above 0"),
+        ("gpu_memory: 8GB", "gpu_memory: it is what each of the GPUs must have free. Say how many: gpus: 1"),
+        ("gpu: 1", "gpu: this word is unknown"),
+    ],
+)
+def test_nothing_that_a_task_could_take(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(MethodError, match=f"method.yaml:2: resources.{re.escape(message)}"):
+        load(tmp_path, f"file: train.py\nresources: {{{text}}}\n")
 
 
 def test_the_long_form(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import ClassVar
 from trainenv.errors import MethodError, ParameterError
 from trainenv.settings import checked_name
 from trainenv.training.parameters import Parameter, as_text, closest
+from trainenv.training.resources import Resources
 
 FILE_NAME = "method.yaml"
 STAGES = ("train", "save", "infer", "deploy")
@@ -31,10 +32,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Method:
-    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read.
-
-    ``time_limit`` is how many seconds a task of it may run; None means any time.
-    """
+    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read."""
 
     name: str
     folder: Path
@@ -45,7 +43,7 @@ class Method:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-    time_limit: float | None = None
+    resources: Resources = field(default_factory=Resources)
     error: ClassVar[None] = None
 
     @property
@@ -100,7 +98,7 @@ class Method:
             },
             "parameters": {name: parameter.to_json() for name, parameter in self.parameters.items()},
             "environment": dict(self.environment),
-            "time_limit": self.time_limit,
+            "resources": self.resources.to_json(),
             "error": None,
         }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.errors import MethodError, UsageError
-from trainenv.settings import checked_name
+from trainenv.settings import checked_name, parse_size
 from trainenv.training.method import FILE_NAME, STAGES, Method, Stage
 from trainenv.training.parameters import TYPES, Parameter, closest
+from trainenv.training.resources import Resources
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -43,7 +44,7 @@ def read_method(folder: Path) -> Method:
         stages=_stages(top),
         parameters=_parameters(top),
         environment=_environment(top),
-        time_limit=_time_limit(top),
+        resources=_resources(top),
     )
 
 
@@ -236,19 +237,56 @@ def _environment(top: _Section) -> dict[str, str]:
     return variables
 
 
-def _time_limit(top: _Section) -> float | None:
-    """``resources.time`` in seconds: a number of them, or text such as ``2h`` or ``1h 30m``."""
+def _resources(top: _Section) -> Resources:
     if "resources" not in top:
-        return None
+        return Resources()
     section = top.section("resources")
-    section.allow("time")
-    value = section.value("time")
+    section.allow("gpus", "gpu_memory", "cpus", "memory", "time")
+    gpu_memory = _size(section, "gpu_memory")
+    gpus = _count(section, "gpus", 0)
+    if gpu_memory is not None and not gpus:
+        raise section.refusal("gpu_memory", "it is what each of the GPUs must have free", "Say how many: gpus: 1")
+    return Resources(
+        gpus=gpus,
+        gpu_memory=gpu_memory,
+        cpus=_count(section, "cpus", 1),
+        memory=_size(section, "memory"),
+        time=_duration(section, "time"),
+    )
+
+
+def _count(section: _Section, word: str, least: int) -> int | None:
+    value = section.value(word)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise section.refusal(word, f"it must be a whole number, {least} or more")
+    return value
+
+
+def _size(section: _Section, word: str) -> int | None:
+    """Bytes: a number of them, or text such as ``8GB`` or ``512 MiB``."""
+    value = section.value(word)
+    if value is None:
+        return None
+    try:
+        size = parse_size(value)
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise section.refusal(word, "it must be a size above 0", "Write it as 8GB or 512MiB")
+    return size
+
+
+def _duration(section: _Section, word: str) -> float | None:
+    """Seconds: a number of them, or text such as ``2h`` or ``1h 30m``."""
+    value = section.value(word)
     if value is None:
         return None
     if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
         value = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(value))
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise section.refusal("time", "it must be a time above 0", "Write it as 90s, 30m, 2h or 1h 30m")
+        raise section.refusal(word, "it must be a time above 0", "Write it as 90s, 30m, 2h or 1h 30m")
     return float(value)
 
 

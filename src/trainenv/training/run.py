@@ -79,7 +79,7 @@ def start(
         host=os.uname().nodename,
         user=_user(),
         grace_seconds=grace_seconds,
-        time_limit_seconds=method.time_limit,
+        resources=method.resources.to_json(),
     )
     try:
         return (executor or LocalExecutor(settings)).submit(task)

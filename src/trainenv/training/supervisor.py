@@ -115,7 +115,7 @@ class _Supervision:
         self._log = _Log(folder)
         self._wait_status: int | None = None
         self._kill_at: float | None = None
-        limit = task.get("time_limit_seconds")
+        limit = task["resources"]["time"]
         self._ends_at = None if limit is None else time.monotonic() + limit
         self._out_of_time = False
         self._refreshed = time.monotonic()
@@ -192,7 +192,7 @@ class _Supervision:
         status = "done" if code == 0 else "failed"
         error = None
         if self._out_of_time:
-            status, error = "failed", f"it ran longer than its time limit of {self._task['time_limit_seconds']:g} s"
+            status, error = "failed", f"it ran longer than its time limit of {self._task['resources']['time']:g} s"
         elif self._kill_at is not None:
             status = "cancelled"
         if code >= 0:

@@ -32,6 +32,7 @@ class Task:
     ``status`` is ``queued``, ``running``, ``done`` (exit code 0), ``failed``, ``cancelled`` or
     ``lost`` (its supervisor is gone and left no result). Code that a signal ended has no
     ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
+    ``resources`` are those that its method asks for (see ``resources.Resources``).
     ``supervisor`` tells the process that answers for the task from any other (see
     ``processes.identity``). Times are ISO 8601 in UTC.
     """
@@ -54,7 +55,7 @@ class Task:
     user: str
     supervisor: dict[str, object]
     grace_seconds: float
-    time_limit_seconds: float | None = None
+    resources: dict[str, Any] = field(default_factory=dict)
     git_commit: str | None = None
     started: str | None = None
     finished: str | None = None
