@@ -18,6 +18,7 @@ from trainenv.training.task import Task, create
 def measured(tasks_dir: Path, method: str, conda_env: str, records: list[Metrics]) -> Task:
     task = create(
         tasks_dir,
+        {},
         method=method,
         stage="train",
         conda_env=conda_env,

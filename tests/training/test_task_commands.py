@@ -84,6 +84,6 @@ def test_only_what_has_ended_is_removed(bench: Bench, task: Command, trainenv: R
         os.kill(pid, signal.SIGKILL)
     bench.until(lambda: not bench.code_processes(running))
     assert json.loads(task("remove", ended.id, running.id, "--json")) == [ended.id, running.id]
-    assert list(bench.settings.tasks_dir.iterdir()) == []
+    assert list(bench.settings.tasks_dir.glob("[!.]*")) == []
     done = trainenv(place, "task", "remove", ended.id)
     assert done.returncode == 1 and "no task" in done.stderr

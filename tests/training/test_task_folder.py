@@ -39,7 +39,7 @@ def described(**changes: Any) -> dict[str, Any]:
 
 
 def make(tasks_dir: Path, **changes: Any) -> Task:
-    return create(tasks_dir, **described(**changes))
+    return create(tasks_dir, {}, **described(**changes))
 
 
 def test_a_new_task_reads_back_as_it_is(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_queued_task_whose_starter_died_is_lost(tmp_path: Path) -> None:
         import os
         from pathlib import Path
         from trainenv.training.task import create
-        create(Path({str(tmp_path)!r}), **{described()!r})
+        create(Path({str(tmp_path)!r}), {{}}, **{described()!r})
         os.kill(os.getpid(), 9)
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env={"PYTHONPATH": source}, check=False)

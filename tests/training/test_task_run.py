@@ -185,7 +185,7 @@ def test_a_refused_start_leaves_nothing(
 def test_no_task_starts_while_its_environment_changes(bench: Bench) -> None:
     with locks.exclusive(bench.settings, bench.environment), pytest.raises(EnvironmentBusyError):
         bench.start("pass")
-    assert list(bench.settings.tasks_dir.iterdir()) == []
+    assert list(bench.settings.tasks_dir.glob("[!.]*")) == []
 
 
 def test_no_environment_changes_under_a_task(bench: Bench) -> None:

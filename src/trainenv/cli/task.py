@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.cli.train import exit_code_of
+from trainenv.training.surroundings import in_words
 from trainenv.training.task import STATUSES
 
 
@@ -93,8 +95,13 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
     shown["metrics"] = _metrics(found.metrics)
     shown["status"] = found.outcome
     shown["folder"] = found.folder
+    shown["command"] = shlex.join(found.command)
+    if found.git_dirty:
+        shown["git_commit"] = f"{found.git_commit}, with changes"
+    shown["machine"] = in_words(found.machine)
     rows = ["method", "stage", "status", "conda_env", "prefix", "parameters", "metrics", "created", "started"]
-    rows += ["finished", "host", "user", "git_commit", "folder"]
+    rows += ["finished", "command", "host", "machine", "user", "git_commit", "code_sha256", "manifest_sha256"]
+    rows += ["folder"]
     print_table(["Task", found.id], [(key, shown[key]) for key in rows if shown[key] not in (None, "")])
 
 

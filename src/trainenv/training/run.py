@@ -14,10 +14,11 @@ from pathlib import Path
 
 from trainenv.errors import MethodError, TaskError, TrainenvError
 from trainenv.settings import Settings
-from trainenv.training import metrics, provenance
+from trainenv.training import code, metrics, surroundings
 from trainenv.training.executor import Executor, LocalExecutor, cancel_local
 from trainenv.training.method import Method
 from trainenv.training.parameters import checked_parameters
+from trainenv.training.provenance import GitQuestion
 from trainenv.training.task import Task, create, reload
 
 _POLL_SECONDS = 0.05
@@ -63,8 +64,12 @@ def start(
             f"stage {stage!r} of method {method.name!r} names no environment",
             hint=f"Add 'conda_env: NAME' to {method.file} or give --conda-env NAME",
         )
+    git = GitQuestion(method.folder)
+    files, facts = _provenance(settings.tasks_dir, method.folder, prefix)
+    commit = git.answer()
     task = create(
         settings.tasks_dir,
+        files,
         method=method.name,
         stage=stage,
         conda_env=name,
@@ -74,12 +79,14 @@ def start(
         parameters=values,
         environment=dict(method.environment),
         method_sha256=method.sha256,
-        code_sha256=provenance.folder_hash(method.folder),
-        git_commit=provenance.git_commit(method.folder),
+        git_commit=commit and commit.sha,
+        git_dirty=commit and commit.dirty,
         host=os.uname().nodename,
+        machine=surroundings.of_machine(),
         user=_user(),
         grace_seconds=grace_seconds,
         resources=method.resources.to_json(),
+        **facts,
     )
     try:
         return (executor or LocalExecutor(settings)).submit(task)
@@ -138,6 +145,18 @@ def cancel(task: Task) -> Task:
 
 def _first_metrics(lines: list[str]) -> metrics.Metrics | None:
     return next((found for line in lines if (found := metrics.parse(line)) is not None), None)
+
+
+def _provenance(tasks_dir: Path, folder: Path, prefix: Path) -> tuple[dict[str, Path], dict[str, str | None]]:
+    """What a task in ``folder`` and ``prefix`` would run: kept files for its own folder, and their hashes."""
+    found = code.read(folder)
+    try:
+        around = surroundings.of_environment(tasks_dir, prefix)
+        files = {code.FILE: code.keep(tasks_dir, found), **around.files}
+    except OSError as error:
+        raise TaskError(f"no task can be made in {tasks_dir}", cause=error.strerror or str(error)) from None
+    hashes = {"manifest_sha256": around.manifest_sha256, "lock_sha256": around.lock_sha256}
+    return files, {"code_sha256": found.sha256, **hashes}
 
 
 def _user() -> str:

@@ -1,7 +1,8 @@
 """A task: one execution of one stage of one method, kept in a folder of its own.
 
 The folder is the truth: ``task.json`` (what runs and how it ended), ``output.log`` (what the code
-wrote, byte for byte), ``metrics.jsonl``, ``parameters.json`` and ``outputs/``.
+wrote, byte for byte), ``metrics.jsonl``, ``parameters.json`` and ``outputs/``; and what it ran: ``code.tar.gz``,
+``packages.json`` and ``pixi.lock``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.errors import TaskError
-from trainenv.training import processes, record
+from trainenv.training import kept, processes, record
 
 ACTIVE = ("queued", "running")
 STATUSES = (*ACTIVE, "done", "failed", "cancelled", "lost")
@@ -34,7 +35,9 @@ class Task:
     ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
     ``resources`` are those that its method asks for (see ``resources.Resources``).
     ``supervisor`` tells the process that answers for the task from any other (see
-    ``processes.identity``). Times are ISO 8601 in UTC.
+    ``processes.identity``). ``code_sha256`` is over the method's code (see ``code``), ``git_dirty`` says that
+    its folder was not as ``git_commit`` has it, ``manifest_sha256`` is over what the environment held
+    (see ``environments.fingerprint``), ``machine`` says what the host is. Times are ISO 8601 in UTC.
     """
 
     folder: Path
@@ -57,6 +60,10 @@ class Task:
     grace_seconds: float
     resources: dict[str, Any] = field(default_factory=dict)
     git_commit: str | None = None
+    git_dirty: bool | None = None
+    manifest_sha256: str | None = None
+    lock_sha256: str | None = None
+    machine: dict[str, Any] = field(default_factory=dict)
     started: str | None = None
     finished: str | None = None
     exit_code: int | None = None
@@ -117,11 +124,11 @@ class Task:
         return values
 
 
-def create(tasks_dir: Path, **values: Any) -> Task:
+def create(tasks_dir: Path, files: Mapping[str, Path], **values: Any) -> Task:
     """Make the folder of a new task, ``queued``, with a new id. It appears whole.
 
-    ``values`` are the fields of ``Task`` that describe what is to run. Raises ``TaskError`` if the
-    folder can't be written.
+    ``files`` are kept files that it shall have, by their names there; ``values`` the fields of ``Task`` that
+    describe what is to run. Raises ``TaskError`` if the folder can't be written.
     """
     try:
         tasks_dir.mkdir(parents=True, exist_ok=True)
@@ -136,13 +143,13 @@ def create(tasks_dir: Path, **values: Any) -> Task:
                 supervisor=processes.identity(os.getpid()),
                 **values,
             )
-            if _appear(task):
+            if _appear(task, files):
                 return task
     except OSError as error:
         raise TaskError(f"no task can be made in {tasks_dir}", cause=error.strerror or str(error)) from None
 
 
-def _appear(task: Task) -> bool:
+def _appear(task: Task, files: Mapping[str, Path]) -> bool:
     """Build the task's folder beside its place and rename it there; False if the id is taken."""
     staging = task.folder.parent / f"{_STAGING}{task.id}"
     try:
@@ -152,6 +159,8 @@ def _appear(task: Task) -> bool:
     try:
         (staging / record.OUTPUTS).mkdir()
         (staging / record.LOG).touch()
+        for name, file in files.items():
+            kept.link(file, staging / name)
         record.write_json(str(staging / record.PARAMETERS), task.parameters)
         record.write(str(staging), task.to_json())
         if task.folder.exists():
@@ -230,6 +239,8 @@ def remove_tasks(tasks: Sequence[Task]) -> None:
         except OSError as error:
             raise TaskError(f"{task.folder} can't be removed", cause=error.strerror or str(error)) from None
         shutil.rmtree(gone, ignore_errors=True)
+    for tasks_dir in {task.folder.parent for task in tasks}:
+        kept.tidy(tasks_dir)
 
 
 def _load(folder: Path) -> Task:
