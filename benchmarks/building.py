@@ -21,7 +21,7 @@ def create_case(bench: Bench) -> Case:
 
 def create_cold_case(bench: Bench) -> Case:
     """The same with an empty package cache: each reads the channel, extracts and links."""
-    emptied = [bench.machine_a / "cache" / name for name in ("pkgs", "checked", "repodata")]
+    emptied = [bench.machine_a / "cache" / name for name in ("pkgs", "checked", "repodata", "solved")]
     emptied += [bench.folder / "conda-packages", bench.folder / "mamba" / "pkgs"]
     return _create("create-cold", "no package cached, the channel a folder of this machine", bench, emptied)
 

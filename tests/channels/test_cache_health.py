@@ -298,7 +298,7 @@ def test_an_entry_that_is_replaced_while_it_is_looked_at(tmp_path: Path) -> None
         found = [cache_health.damage(entry, full=turn % 2 == 0) for turn in range(60)]
         for _ in range(20):
             entry.stamp.unlink(missing_ok=True)
-            cache_health.stamp(entry)
+            cache_health.stamp(entry, "")
     finally:
         stop.set()
         other.join()

@@ -7,9 +7,7 @@ are told, so that all three reach, and refuse, the same hosts.
 from __future__ import annotations
 
 import os
-import ssl
 import threading
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +21,8 @@ from trainenv.errors import UsageError
 from trainenv.settings import Settings
 
 if TYPE_CHECKING:
+    import urllib.request
+
     from rattler import ChannelPriority
     from rattler.networking import Client
     from rattler.repo_data import SourceConfig
@@ -126,6 +126,8 @@ class Access:
 
     def request(self, url: str, *, method: str = "GET") -> urllib.request.Request:
         """A request to the public address ``url``, with what its host has to be told."""
+        import urllib.request
+
         url = self.credentials.with_token(url)
         request = urllib.request.Request(url, method=method, headers={"User-Agent": "trainenv"})
         if request.host and (found := self.credentials.find(request.host)):
@@ -135,6 +137,9 @@ class Access:
 
     def opener(self) -> urllib.request.OpenerDirector:
         """Python's own http client under this access."""
+        import ssl
+        import urllib.request
+
         handlers: list[urllib.request.BaseHandler] = [
             urllib.request.ProxyHandler({**urllib.request.getproxies(), **self.proxies})
         ]

@@ -26,7 +26,7 @@ FULL_CHECK_SECONDS = 7 * 24 * 3600.0
 """After this time content is read again, also where nothing seems changed: bits can flip on a disk."""
 
 _MOST_LOOKS = 5
-_FORMAT = 2
+_FORMAT = 3
 _TRUSTED = ("info/paths.json", "info/index.json", "info/files", "info/link.json")
 
 
@@ -85,7 +85,7 @@ def _damage(entry: Entry, full: bool) -> str | None:
         return None
     found = next(_differences(entry.folder, known), None)
     if found is None:
-        _write(entry, seen, known.get("md5"))
+        _write(entry, seen, known.get("archive"))
     return found
 
 
@@ -96,16 +96,16 @@ def condemn(entry: Entry) -> None:
         (entry.folder / "info" / "index.json").unlink()
 
 
-def stamp(entry: Entry, md5: str | None = None) -> None:
-    """Note a fresh entry, whose archive was checked against its sha256 or ``md5`` just now."""
+def stamp(entry: Entry, archive: str) -> None:
+    """Note a fresh entry, and the hash of its ``archive`` (``KIND:HEX``) that was checked just now."""
     with suppress(FileNotFoundError):  # Another process puts a new one in its place.
-        if entry.is_there and not _read(entry):
-            _write(entry, _fingerprint(entry.folder), md5)
+        if entry.is_there and _read(entry).get("archive") != archive:
+            _write(entry, _fingerprint(entry.folder), archive)
 
 
-def is_of(entry: Entry, md5: str) -> bool:
-    """Whether ``entry`` is known to come from the archive with this ``md5``, which py-rattler does not look at."""
-    return _read(entry).get("md5") == md5
+def is_of(entry: Entry, archive: str) -> bool:
+    """Whether ``entry`` is known to come from the archive with this hash (``KIND:HEX``)."""
+    return _read(entry).get("archive") == archive
 
 
 def ways_out(entry: Entry) -> list[str]:
@@ -212,13 +212,13 @@ def _read(entry: Entry) -> dict[str, Any]:
     try:
         content = json.loads(entry.stamp.read_bytes())
         if content["format"] == _FORMAT and content["folder"] == _identity(entry):
-            return {key: content[key] for key in ("fingerprint", "trusted", "checked", "md5", "ways_out")}
+            return {key: content[key] for key in ("fingerprint", "trusted", "checked", "archive", "ways_out")}
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {}
 
 
-def _write(entry: Entry, fingerprint: str, md5: str | None) -> None:
+def _write(entry: Entry, fingerprint: str, archive: str | None) -> None:
     entry.stamp.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": _FORMAT,
@@ -226,7 +226,7 @@ def _write(entry: Entry, fingerprint: str, md5: str | None) -> None:
         "fingerprint": fingerprint,
         "trusted": _trusted(entry.folder),
         "checked": time.time(),
-        "md5": md5,
+        "archive": archive,
         "ways_out": package_check.ways_out(entry.folder),
     }
     beside = entry.stamp.with_name(f".{entry.stamp.name}.{os.getpid()}")

@@ -13,7 +13,6 @@ import os
 import re
 import threading
 import time
-import urllib.error
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-from trainenv.channels import cache_health, package_check, patience
+from trainenv.channels import answers, cache_health, package_check, patience
 from trainenv.channels.access import Access
 from trainenv.channels.conflicts import Machine, conda_lines, way_out
 from trainenv.channels.target import Target
@@ -155,6 +154,8 @@ def probe(url: str, access: Access) -> str | None:
         return None
     if access.offline:
         return None
+    import urllib.error
+
     try:
         request = access.request(f"{url}noarch/repodata.json", method="HEAD")
         access.opener().open(request, timeout=PROBE_SECONDS).close()
@@ -202,6 +203,16 @@ def solve(
     target = target or Target()
     virtual = target.virtual_packages()
     published = any(source.name != HOST for source in sources)
+    cutoff = target.cutoff if published else None
+    specs = _at_their_sources(specs, sources)
+    has = sorted(f"{name}={package.version}={package.build_string}" for name, package in virtual.items())
+    question = None
+    if not installed:
+        rest = [list(specs), has, access.priority, str(cutoff)]
+        question = answers.Question.of([source.url for source in sources], [target.subdir, "noarch"], rest)
+    if question and (known := answers.recall(cache_dir, question)) is not None:
+        return known
+    before = question.state() if question else {}
 
     async def work(sharded: bool) -> list[RepoDataRecord]:
         gateway = rattler.Gateway(
@@ -211,21 +222,21 @@ def solve(
         )
         return await rattler.solve(
             sources=[source.channel for source in sources],
-            specs=match_specs(_at_their_sources(specs, sources)),
+            specs=match_specs(specs),
             gateway=gateway,
             platforms=[rattler.Subdir(target.subdir), rattler.Subdir("noarch")],
             locked_packages=list(installed),
             virtual_packages=list(virtual.values()),
             channel_priority=access.channel_priority,
-            exclude_newer=target.cutoff if published else None,
+            exclude_newer=cutoff,
         )
 
     (cache_dir / "repodata").mkdir(parents=True, exist_ok=True)
     try:
         try:
-            return _run(lambda: patience.patient(work(sharded=True), access.read_timeout))
+            records = _run(lambda: patience.patient(work(sharded=True), access.read_timeout))
         except (GatewayError, FetchRepoDataError):
-            return _run(lambda: patience.patient(work(sharded=False), access.read_timeout))
+            records = _run(lambda: patience.patient(work(sharded=False), access.read_timeout))
     except patience.SilenceError:
         raise _silent(f"channel {', '.join(source.name for source in sources)}", access) from None
     except SolverError as error:
@@ -242,6 +253,9 @@ def solve(
             cause=access.public(_one_line(str(error))),
             hint=_channel_hint(str(error), access),
         ) from None
+    if question:
+        answers.keep(cache_dir, question, before, records)
+    return records
 
 
 def _asked(sources: Sequence[Source], target: Target) -> str:
@@ -299,12 +313,13 @@ def install(
         if found := cache_health.damage(entry):
             reporter.notice(f"{entry.folder.name} was damaged in the package cache ({found}): it is fetched again")
             cache_health.condemn(entry)
-        elif entry.is_there and record.sha256 is None and not cache_health.is_of(entry, _md5(record)):
+        elif entry.is_there and record.sha256 is None and not cache_health.is_of(entry, _archive(record)):
             cache_health.condemn(entry)  # py-rattler takes it for any package of that name, version and build.
     if access.offline:
         _require_cached(fresh, entries)
-    for record in fresh:
-        _check_local_package(record)
+    for record, entry in zip(fresh, entries, strict=True):
+        if not entry.is_there or not cache_health.is_of(entry, _archive(record)):
+            _check_local_package(record)
     cache = cache_dir / "pkgs"
     cache.mkdir(parents=True, exist_ok=True)
     gate = _Gate(fresh, entries, prefix)
@@ -346,7 +361,7 @@ def install(
             carried(listener.linked, listener.downloaded), packages=listener.linked, downloaded=listener.downloaded
         )
     for record, entry in zip(fresh, entries, strict=True):
-        cache_health.stamp(entry, _md5(record))
+        cache_health.stamp(entry, _archive(record))
 
 
 def _coming(records: Sequence[RepoDataRecord], prefix: Path) -> dict[str, int]:
@@ -358,9 +373,11 @@ def _coming(records: Sequence[RepoDataRecord], prefix: Path) -> dict[str, int]:
     }
 
 
-def _md5(record: RepoDataRecord) -> str:
-    """The md5 of a package's archive, ``""`` where its channel gives none."""
-    return record.md5.hex() if record.md5 else ""
+def _archive(record: RepoDataRecord) -> str:
+    """The hash of a package's archive as ``KIND:HEX``, ``""`` where its channel gives none."""
+    if record.sha256:
+        return f"sha256:{record.sha256.hex()}"
+    return f"md5:{record.md5.hex()}" if record.md5 else ""
 
 
 def _silent(who: str, access: Access) -> ChannelError:

@@ -7,7 +7,6 @@ itself (``UV_*``, ``uv.toml``, ``[tool.uv]``) is left alone and wins.
 
 from __future__ import annotations
 
-import configparser
 import os
 import signal
 import subprocess
@@ -65,6 +64,8 @@ def pip_settings() -> Mapping[str, tuple[str, ...]]:
 
 
 def _read(file: Path, section: str) -> list[tuple[str, str]]:
+    import configparser
+
     parser = configparser.RawConfigParser()
     try:
         parser.read(file, encoding="utf-8-sig")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import urllib.error
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from trainenv.channels.access import Access
@@ -83,6 +81,9 @@ def _shown(index: str) -> str:
 
 
 def _asked(indexes: Sequence[str], names: Iterable[str], access: Access) -> Iterator[Refusal]:
+    import urllib.error
+    from http.client import HTTPException
+
     for index in indexes:
         for name in names:
             try:

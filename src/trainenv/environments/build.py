@@ -12,7 +12,7 @@ from trainenv import locks
 from trainenv.channels import condarc
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.environments import from_lock, given, link_scripts, notes, registry, relocated, removal, solution, wheels
+from trainenv.environments import from_lock, given, link_scripts, notes, registry, relocated, solution, wheels
 from trainenv.environments.lock import write_lock
 from trainenv.environments.locked import same_version
 from trainenv.environments.ownership import changed, losing, settle_ownership, snapshot
@@ -98,11 +98,15 @@ def remove(settings: Settings, name: str, packages: Sequence[str], reporter: Rep
     """Take packages, and what depends on them, out of environment ``name``."""
     if not packages:
         raise SpecificationError("nothing was asked for", hint=f"Name packages: trainenv remove -n {name} PACKAGE")
+    from trainenv.environments import removal
+
     _change(settings, name, lambda prefix, _: removal.for_removal(settings, prefix, packages), reporter, manner)
 
 
 def update(settings: Settings, name: str, packages: Sequence[str], reporter: Reporter, manner: Manner = PLAIN) -> None:
     """Bring packages of environment ``name``, all if none are named, to what its specification allows at most."""
+    from trainenv.environments import removal
+
     settings = condarc.applied(settings)
 
     def solve(prefix: Path, reporter: Reporter) -> Solution:

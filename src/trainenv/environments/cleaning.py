@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainenv import locks
+from trainenv.channels import answers
 from trainenv.environments import given, registry, staging
 from trainenv.environments.records import ENVIRONMENT_NOTE, read_note
 from trainenv.environments.sizes import Size, is_linked_elsewhere, size_of
@@ -98,7 +99,7 @@ def find_unused(settings: Settings, *, everything: bool = False) -> Iterator[Unu
     yield from _unpacked(settings)
     yield from _abandoned(settings)
     yield from _generations(settings, everything)
-    for indexes in (settings.cache_dir / "repodata", settings.cache_dir / given.FOLDER):
+    for indexes in (settings.cache_dir / name for name in ("repodata", answers.FOLDER, given.FOLDER)):
         if everything and indexes.is_dir() and any(indexes.iterdir()):
             yield _unused(REPODATA, indexes.name, [indexes])
 

@@ -11,13 +11,9 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from email.message import Message
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -26,6 +22,8 @@ from trainenv.environments.records import canonical_name, conda_records
 from trainenv.sharing import make_folder
 
 if TYPE_CHECKING:
+    from email.message import Message
+
     from packaging.version import Version
     from rattler import RepoDataRecord
 
@@ -125,6 +123,8 @@ def needs_python(content: Mapping[str, Any]) -> bool:
 
 
 def _metadata(file: Path) -> Message | None:
+    from email.parser import HeaderParser
+
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
             found = HeaderParser().parse(stream, headersonly=True)
@@ -160,12 +160,14 @@ def constraints(given: AllGiven, wheels: Path) -> list[str]:
 def write_wheels(given: AllGiven, cache_dir: Path) -> Path:
     """The folder with a wheel for each of ``given``, made if it is not there; the same ones give the same folder."""
     described = [(item.name, item.version, item.requires, item.extras) for _, item in sorted(given.items())]
+    import zipfile
+
     digest = hashlib.sha256(json.dumps([_FORMAT, described]).encode()).hexdigest()[:32]
     folder = cache_dir / FOLDER / digest
     if folder.is_dir():
         return folder
     contents = {_file_name(item): _contents(item, given) for item in given.values()}
-    beside = folder.with_name(f".{digest}.{secrets.token_hex(4)}")
+    beside = folder.with_name(f".{digest}.{os.urandom(4).hex()}")
     make_folder(beside)
     for name, members in contents.items():
         with zipfile.ZipFile(beside / name, "w") as wheel:

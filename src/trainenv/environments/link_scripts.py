@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from trainenv import relocation
 from trainenv.channels import conda
 from trainenv.channels.access import Access
-from trainenv.environments.copies import placeholder_lengths
 from trainenv.environments.records import CondaRecord, conda_records
 from trainenv.environments.staging import Staging, clone
 from trainenv.errors import InstallError
@@ -110,6 +109,8 @@ def _usable_here(prefix: Path, target_prefix: str) -> Iterator[None]:
     by bit; in the others ``prefix`` becomes ``target_prefix``. Scripts edit in place, so no file is
     shared with a cache or another environment any more.
     """
+    from trainenv.environments.copies import placeholder_lengths
+
     with tempfile.TemporaryDirectory(dir=prefix.parent, prefix="as-linked-") as place:
         linked = Path(place, "prefix")
         clone(prefix, linked)
