@@ -32,7 +32,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Method:
-    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read."""
+    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read.
+
+    ``metrics`` are the patterns of lines in which the code prints metrics in a way of its own.
+    """
 
     name: str
     folder: Path
@@ -44,6 +47,7 @@ class Method:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
+    metrics: tuple[str, ...] = ()
     error: ClassVar[None] = None
 
     @property
@@ -99,6 +103,7 @@ class Method:
             "parameters": {name: parameter.to_json() for name, parameter in self.parameters.items()},
             "environment": dict(self.environment),
             "resources": self.resources.to_json(),
+            "metrics": list(self.metrics),
             "error": None,
         }
 

@@ -13,9 +13,11 @@ from typing import Any
 from trainenv.errors import MethodError, UsageError
 from trainenv.settings import checked_name, parse_size
 from trainenv.training.method import FILE_NAME, STAGES, Method, Stage
+from trainenv.training.metric_lines import POSITIONS
 from trainenv.training.parameters import TYPES, Parameter, closest
 from trainenv.training.resources import Resources
 
+_MORE_WORDS = ("resources", "metrics")
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
@@ -31,7 +33,18 @@ def read_method(folder: Path) -> Method:
     except OSError as error:
         raise MethodError(f"{path} can't be read", cause=error.strerror or str(error)) from None
     top = _Section(path, "", _parse(path, content))
-    top.allow("name", "description", "type", "conda_env", "file", "stages", "parameters", "environment", "resources")
+    top.allow(
+        "name",
+        "description",
+        "type",
+        "conda_env",
+        "file",
+        "stages",
+        "parameters",
+        "environment",
+        "resources",
+        "metrics",
+    )
     if top.text("name", folder.name) != folder.name:
         raise top.refusal("name", f"the folder is called {folder.name!r}, and a method has its folder's name")
     return Method(
@@ -45,6 +58,7 @@ def read_method(folder: Path) -> Method:
         parameters=_parameters(top),
         environment=_environment(top),
         resources=_resources(top),
+        metrics=_metrics(top),
     )
 
 
@@ -253,6 +267,24 @@ def _resources(top: _Section) -> Resources:
         memory=_size(section, "memory"),
         time=_duration(section, "time"),
     )
+
+
+def _metrics(top: _Section) -> tuple[str, ...]:
+    """Patterns, each with a named group that is a metric."""
+    value = top.value("metrics")
+    patterns = [value] if isinstance(value, str) else value or []
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise top.refusal("metrics", "it must be a pattern or a list of patterns")
+    for pattern in patterns:
+        try:
+            names = re.compile(pattern).groupindex
+        except (re.error, RecursionError, OverflowError) as error:
+            raise top.refusal("metrics", f"{pattern!r} is no regular expression: {error}") from None
+        if not set(names) - set(POSITIONS):
+            raise top.refusal(
+                "metrics", f"{pattern!r} names no metric", r"Name its number, such as loss is (?P<loss>\S+)"
+            )
+    return tuple(patterns)
 
 
 def _count(section: _Section, word: str, least: int) -> int | None:

@@ -1,54 +1,111 @@
-"""Metrics from log lines: training code prints them, nothing has to be imported.
+"""The metrics of a task: found in its log as it grows, kept in ``metrics.jsonl``.
 
-Standard library only and light: the supervisor reads every line through here. A line is a metrics
-record in one of four forms, each on a line of its own:
-
-- ``{"epoch": 3, "loss": 0.12}``: a JSON object. Its numbers count; its strings, booleans, nulls
-  and nested values don't.
-- ``[log_data]: {"step": 3, "loss": 0.12}``: the same after a marker, which may follow other text
-  (a logger's time and level).
-- ``epoch=3 loss=0.12``: ``key=value`` pairs between spaces, commas, semicolons or bars. Nothing
-  else may stand on the line.
-- ``{'loss': 0.12, 'epoch': 3.0}``: the text of a Python dictionary, as trainers print it.
-
-The last two must name a position (``step``, ``epoch``, ``global_step``, ``iteration``), so that a
-line such as ``learning_rate=0.1 seed=3`` is not taken for one. Each form needs a number beside
-the position. NaN and infinities are kept as None: a loss that diverged shows, and the record is
-valid JSON.
+Standard library only and light: the supervisor reads every line through here. Nothing has to be
+imported by the code that is trained. What lines state is in ``metric_lines``, what progress bars show
+in ``progress_bars``; a method may name patterns of its own, which come first.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-Metrics = dict[str, "int | float | None"]
+from trainenv.training.metric_lines import POSITIONS, Metrics, from_named, log_data, parse
+from trainenv.training.progress_bars import Bars
 
-POSITIONS = ("step", "epoch", "global_step", "iteration")
-MARKER = "[log_data]:"
+__all__ = ["POSITIONS", "Lines", "Metrics", "Reader", "Statement", "parse", "read", "to_line"]
 
 _LONGEST_LINE = 64 * 1024
-_NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|nan|NaN|inf|Infinity)"
-_PAIR = re.compile(rf"([A-Za-z_][\w./-]*)=({_NUMBER})\Z")
-_ITEM = re.compile(rf"\s*'([^']+)'\s*:\s*('?)({_NUMBER})\2\s*\Z")
-_SEPARATORS = re.compile(r"[\s,;|]+")
+_LONGEST_FOR_PATTERNS = 4 * 1024
+_MARKS = (b"=", b"{", b"|", b" - ", b"Epoch ", b"\xe2\x94\x81", b" " * 10)
+"""A line without one of these states nothing; most of what floods a log has none."""
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08")
 
 
-def parse(line: str) -> Metrics | None:
-    """The metrics record that ``line`` states, or None if it states none."""
-    text = line.strip()
-    if len(text) > _LONGEST_LINE:
-        return None
-    if MARKER in text:
-        return _from_json(text.split(MARKER, 1)[1].strip())
-    if text.startswith("{'"):
-        return _with_position(_from_items(text))
-    if text.startswith("{"):
-        return _from_json(text)
-    if "=" in text:
-        return _with_position(_from_pairs(text))
-    return None
+class Statement(NamedTuple):
+    """What a line states: a metrics record, the object of a ``[log_data]:`` line, or both."""
+
+    metrics: Metrics | None
+    data: dict[str, Any] | None = None
+
+
+class Reader:
+    """Finds what a growing log states, whatever pieces it is read in.
+
+    ``patterns`` are regular expressions with named groups: a line in which one is found states the
+    groups that are numbers. Raises ``re.error`` for one that is none.
+    """
+
+    def __init__(self, patterns: Sequence[str] = ()) -> None:
+        self._patterns = [re.compile(pattern) for pattern in patterns]
+        self._lines = Lines()
+        self._bars = Bars()
+
+    def feed(self, data: bytes) -> list[Statement]:
+        """What the lines state that ``data`` completes."""
+        if not self._patterns and not _may_state(self._lines.rest + data):
+            self._lines.feed(data)
+            return []
+        return [stated for line in self._lines.feed(data) for stated in self._line(line)]
+
+    def finish(self) -> list[Statement]:
+        """What is left, once the log has ended."""
+        rest = [stated for line in self._lines.finish() for stated in self._line(line)]
+        return rest + [Statement(found) for found in self._bars.finish()]
+
+    def _line(self, line: bytes) -> list[Statement]:
+        if not self._patterns and not _may_state(line):
+            return []
+        text = line.decode(errors="replace")
+        if "\x1b" in text or "\x08" in text:
+            text = _CONTROLS.sub("", text)
+        for pattern in self._patterns if len(text) <= _LONGEST_FOR_PATTERNS else ():
+            if match := pattern.search(text):
+                groups = match.groupdict().items()
+                found = from_named((name, value) for name, value in groups if value is not None)
+                if any(name not in POSITIONS for name in found):
+                    return [Statement(found)]
+        text, records = self._bars.line(text)
+        stated = [Statement(record) for record in records]
+        data = log_data(text)
+        record = parse(text) if text else None
+        if record is not None or data is not None:
+            stated.append(Statement(record, data))
+        return stated
+
+
+def _may_state(data: bytes) -> bool:
+    return any(mark in data for mark in _MARKS)
+
+
+class Lines:
+    """Splits a growing log into its lines, whatever pieces it is read in.
+
+    A carriage return ends a line too (progress bars redraw themselves with it). Lines that are too
+    long to be metrics are left out rather than kept in memory. ``rest`` is the line that has not ended yet.
+    """
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self._too_long = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` completes, without their ends."""
+        *whole, self.rest = (self.rest + data).replace(b"\r", b"\n").split(b"\n")
+        if whole and self._too_long:
+            del whole[0]
+            self._too_long = False
+        if len(self.rest) > _LONGEST_LINE:
+            self.rest = b""
+            self._too_long = True
+        return [line for line in whole if len(line) <= _LONGEST_LINE]
+
+    def finish(self) -> list[bytes]:
+        """The last line, if the log ends without a line end."""
+        rest, self.rest = self.rest, b""
+        return [rest] if rest and not self._too_long else []
 
 
 def to_line(found: Metrics) -> bytes:
@@ -64,78 +121,3 @@ def read(path: str) -> list[Metrics]:
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines[:-1]]  # What follows the last line end is unfinished.
-
-
-class Lines:
-    """Splits a growing log into its lines, whatever pieces it is read in.
-
-    A carriage return ends a line too (progress bars redraw themselves with it). Lines that are too
-    long to be metrics are left out rather than kept in memory.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._too_long = False
-
-    def feed(self, data: bytes) -> list[str]:
-        """The lines that ``data`` completes, without their ends."""
-        *whole, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        if whole and self._too_long:
-            del whole[0]
-            self._too_long = False
-        if len(self._rest) > _LONGEST_LINE:
-            self._rest = b""
-            self._too_long = True
-        return [line.decode(errors="replace") for line in whole]
-
-    def finish(self) -> list[str]:
-        """The last line, if the log ends without a line end."""
-        rest, self._rest = self._rest, b""
-        return [rest.decode(errors="replace")] if rest and not self._too_long else []
-
-
-def _from_json(text: str) -> Metrics | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return None
-    return _checked({key: _finite(value) for key, value in found.items() if _is_number(value)})
-
-
-def _from_items(text: str) -> Metrics | None:
-    if not text.endswith("}"):
-        return None
-    matches = [_ITEM.match(item) for item in text[1:-1].split(",")]
-    return _checked({match[1]: _number(match[3]) for match in matches if match})
-
-
-def _from_pairs(text: str) -> Metrics | None:
-    matches = [_PAIR.match(token) for token in _SEPARATORS.split(text) if token]
-    if not all(matches):
-        return None
-    return _checked({match[1]: _number(match[2]) for match in matches if match})
-
-
-def _checked(found: Metrics) -> Metrics | None:
-    return found if any(name not in POSITIONS for name in found) else None
-
-
-def _with_position(found: Metrics | None) -> Metrics | None:
-    return found if found and any(name in POSITIONS for name in found) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(text: str) -> int | float | None:
-    try:
-        return int(text)
-    except ValueError:
-        return _finite(float(text))
-
-
-def _finite(value: int | float) -> int | float | None:
-    return value if isinstance(value, int) or value - value == 0 else None

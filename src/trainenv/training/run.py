@@ -8,9 +8,10 @@ import pwd
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainenv.errors import MethodError, TaskError, TrainenvError
 from trainenv.settings import Settings
@@ -31,11 +32,14 @@ _LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 class Event:
     """A piece of a task's log as it was written, line end included if it has come already.
 
-    ``metrics`` is the record that the line states which ends here, if it states one.
+    ``metrics`` is the record that the line states which ends here, if it states one, and ``data`` the
+    object that it carries after ``[log_data]:``. Where one line brings several records (it ends what a
+    progress bar shows), the further ones come with no text.
     """
 
     text: str
     metrics: metrics.Metrics | None = None
+    data: dict[str, Any] | None = None
 
 
 def start(
@@ -86,6 +90,7 @@ def start(
         user=_user(),
         grace_seconds=grace_seconds,
         resources=method.resources.to_json(),
+        metric_patterns=list(method.metrics),
         **facts,
     )
     try:
@@ -98,16 +103,14 @@ def start(
 def follow(task: Task) -> Iterator[Event]:
     """What the task writes, from its first byte, as it comes, until the task has ended."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    lines = metrics.Lines()
+    reader = metrics.Reader(task.metric_patterns)
     with open(task.log_file, "rb", buffering=0) as log:
         ended = False
         heard = time.monotonic()
         while True:
             data = log.read(_READ_BYTES)
             for piece in _LINE_END.split(data):
-                text = decoder.decode(piece)
-                if text:
-                    yield Event(text, _first_metrics(lines.feed(piece)))
+                yield from _events(decoder.decode(piece), reader.feed(piece))
             if data:
                 heard = time.monotonic()
                 continue
@@ -118,10 +121,7 @@ def follow(task: Task) -> Iterator[Event]:
                 # Soon after the last line the next one is near, and so is the first after the start.
                 quiet = time.monotonic() - heard
                 time.sleep(min(_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, quiet / 20)))
-    rest = decoder.decode(b"", final=True)
-    last = _first_metrics(lines.finish())
-    if rest or last:
-        yield Event(rest, last)
+    yield from _events(decoder.decode(b"", final=True), reader.finish())
 
 
 def wait(task: Task, timeout: float | None = None) -> Task:
@@ -143,8 +143,12 @@ def cancel(task: Task) -> Task:
     return wait(task)
 
 
-def _first_metrics(lines: list[str]) -> metrics.Metrics | None:
-    return next((found for line in lines if (found := metrics.parse(line)) is not None), None)
+def _events(text: str, stated: Sequence[metrics.Statement]) -> Iterator[Event]:
+    """``text`` as events, with what its lines state."""
+    if text or stated:
+        first, *more = stated or [metrics.Statement(None)]
+        yield Event(text, *first)
+        yield from (Event("", *each) for each in more)
 
 
 def _provenance(tasks_dir: Path, folder: Path, prefix: Path) -> tuple[dict[str, Path], dict[str, str | None]]:

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.environments import activation
-from trainenv.training import metrics, processes, record
+from trainenv.training import processes, record
 
 _POLL_SECONDS = 0.1
 _REFRESH_SECONDS = 1.0
-_READ_BYTES = 1 << 20
 _LEFT_BEHIND_GRACE_SECONDS = 2.0
 _RECORD_PATIENCE_SECONDS = 600.0
+_IMPORTABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "importable")
+"""The folder of what the code can import in any environment: ``trainenv_report``, nothing else."""
 _CANCELLING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -82,6 +83,8 @@ def _listen() -> int:
 
 def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subprocess.Popen[bytes]:
     prefix = Path(task["prefix"])
+    found = activation.environ(prefix, task["conda_env"], os.environ) | task["environment"]
+    python_path = [found["PYTHONPATH"]] if found.get("PYTHONPATH") else []
     own = {
         "PYTHONUNBUFFERED": "1",
         **task["environment"],
@@ -89,6 +92,7 @@ def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subp
         "TRAINENV_TASK_ID": task["id"],
         "TRAINENV_OUTPUTS": os.path.join(folder, record.OUTPUTS),
         "TRAINENV_PARAMETERS": os.path.join(folder, record.PARAMETERS),
+        "PYTHONPATH": os.pathsep.join([*python_path, _IMPORTABLE]),
     }
     argv, variables = activation.launched(prefix, task["conda_env"], task["command"], os.environ, own)
     with open(os.path.join(folder, record.LOG), "ab") as log:
@@ -108,11 +112,13 @@ class _Supervision:
     """A running task: its code, its log so far, and whether someone cancelled it."""
 
     def __init__(self, folder: str, task: dict[str, Any], code: subprocess.Popen[bytes], signals: int) -> None:
+        from trainenv.training.measurements import Measurements  # Once the code runs: it need not wait for that.
+
         self._folder = folder
         self._task = task
         self._code = code
         self._signals = signals
-        self._log = _Log(folder)
+        self._measurements = Measurements(folder, task["metric_patterns"])
         self._wait_status: int | None = None
         self._kill_at: float | None = None
         limit = task["resources"]["time"]
@@ -127,13 +133,13 @@ class _Supervision:
             if self._wait_status is not None:
                 break
             self._pass_signals_on()
-            more = self._log.catch_up()
+            more = self._measurements.catch_up()
             self._refresh()
             select.select([self._signals], [], [], 0 if more else _POLL_SECONDS)
         grace = min(_LEFT_BEHIND_GRACE_SECONDS, self._task["grace_seconds"])
         processes.end_all(lambda: processes.descendants(os.getpid()), grace, self._reap)
-        self._log.finish()
-        self._task.update(finished=record.now(), metrics=self._log.last, **self._ending())
+        self._measurements.finish()
+        self._task.update(finished=record.now(), metrics=self._measurements.last, **self._ending())
         self._write_patiently()
 
     def _reap(self) -> None:
@@ -173,16 +179,16 @@ class _Supervision:
 
     def _refresh(self) -> None:
         """Keep the metrics in ``task.json`` about a second behind the code."""
-        if self._log.last == self._task["metrics"]:
+        if self._measurements.last == self._task["metrics"]:
             return
         if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
             return
         self._refreshed = time.monotonic()
         try:
-            record.write(self._folder, self._task | {"metrics": self._log.last})
+            record.write(self._folder, self._task | {"metrics": self._measurements.last})
         except OSError:
             return
-        self._task["metrics"] = dict(self._log.last)
+        self._task["metrics"] = dict(self._measurements.last)
 
     def _ending(self) -> dict[str, Any]:
         """How the code ended: its own exit code, or the signal that ended it."""
@@ -217,40 +223,3 @@ class _Supervision:
                 time.sleep(_REFRESH_SECONDS)
             else:
                 return
-
-
-class _Log:
-    """Reads ``output.log`` as it grows and appends the metrics it finds to ``metrics.jsonl``."""
-
-    def __init__(self, folder: str) -> None:
-        self._log = open(os.path.join(folder, record.LOG), "rb", buffering=0)  # noqa: SIM115
-        self._metrics = os.open(
-            os.path.join(folder, record.METRICS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
-        self._lines = metrics.Lines()
-        self._unwritten = b""
-        self.last: metrics.Metrics = {}
-
-    def catch_up(self) -> bool:
-        """Read on, at most a block; returns whether there may be more."""
-        data = self._log.read(_READ_BYTES)
-        self._take(self._lines.feed(data))
-        return len(data) == _READ_BYTES
-
-    def finish(self) -> None:
-        """Read what is left, to the end of the file."""
-        while self.catch_up():
-            pass
-        self._take(self._lines.finish())
-
-    def _take(self, lines: list[str]) -> None:
-        for line in lines:
-            found = metrics.parse(line)
-            if found is not None:
-                self.last = self.last | found
-                self._unwritten += metrics.to_line(found)
-        try:
-            while self._unwritten:
-                self._unwritten = self._unwritten[os.write(self._metrics, self._unwritten) :]
-        except OSError:
-            pass  # No room on the disk: kept for the next time.

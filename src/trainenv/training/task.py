@@ -33,7 +33,8 @@ class Task:
     ``status`` is ``queued``, ``running``, ``done`` (exit code 0), ``failed``, ``cancelled`` or
     ``lost`` (its supervisor is gone and left no result). Code that a signal ended has no
     ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
-    ``resources`` are those that its method asks for (see ``resources.Resources``).
+    ``resources`` are those that its method asks for (see ``resources.Resources``), ``metric_patterns`` how
+    its code prints metrics in a way of its own (see ``metrics.Reader``).
     ``supervisor`` tells the process that answers for the task from any other (see
     ``processes.identity``). ``code_sha256`` is over the method's code (see ``code``), ``git_dirty`` says that
     its folder was not as ``git_commit`` has it, ``manifest_sha256`` is over what the environment held
@@ -59,6 +60,7 @@ class Task:
     supervisor: dict[str, object]
     grace_seconds: float
     resources: dict[str, Any] = field(default_factory=dict)
+    metric_patterns: list[str] = field(default_factory=list)
     git_commit: str | None = None
     git_dirty: bool | None = None
     manifest_sha256: str | None = None

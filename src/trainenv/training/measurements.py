@@ -1,0 +1,65 @@
+"""What a task has measured so far: from its log and from TensorBoard's files among its outputs.
+
+Standard library only: this is the supervisor's. ``metrics.jsonl`` grows by a line for each record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from trainenv.training import metrics, record
+from trainenv.training.event_files import EventFiles
+
+_READ_BYTES = 1 << 20
+_LOOK_SECONDS = 1.0
+_LOOKING_SHARE = 0.02
+"""How much of the time may be spent on looking for event files, where there are many folders."""
+
+
+class Measurements:
+    """Reads on by ``catch_up`` while the task runs; ``last`` holds the last value of each metric.
+
+    ``patterns`` are the method's own (see ``metrics.Reader``).
+    """
+
+    def __init__(self, folder: str, patterns: Sequence[str]) -> None:
+        self._log = open(os.path.join(folder, record.LOG), "rb", buffering=0)  # noqa: SIM115
+        self._metrics = os.open(
+            os.path.join(folder, record.METRICS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+        )
+        self._reader = metrics.Reader(patterns)
+        self._event_files = EventFiles(os.path.join(folder, record.OUTPUTS))
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._unwritten = b""
+        self.last: metrics.Metrics = {}
+
+    def catch_up(self) -> bool:
+        """Read on, at most a block of the log; returns whether there may be more."""
+        data = self._log.read(_READ_BYTES)
+        self._take([stated.metrics for stated in self._reader.feed(data)])
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._take(self._event_files.read())
+            took = time.monotonic() - now
+            self._look_at = now + max(_LOOK_SECONDS, took / _LOOKING_SHARE)
+        return len(data) == _READ_BYTES
+
+    def finish(self) -> None:
+        """Read what is left, to the end of the log and of every file."""
+        while self.catch_up():
+            pass
+        self._take([stated.metrics for stated in self._reader.finish()])
+        self._take(self._event_files.read())
+
+    def _take(self, records: Sequence[metrics.Metrics | None]) -> None:
+        for found in records:
+            if found is not None:
+                self.last = self.last | found
+                self._unwritten += metrics.to_line(found)
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._metrics, self._unwritten) :]
+        except OSError:
+            pass  # No room on the disk: kept for the next time.
