@@ -63,15 +63,27 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free for environments in {settings.envs_dir}"
     yield Finding("disk", "ok" if free > 5e9 else "warning", text)
+    cache = settings.cache_dir
+    while not cache.exists():
+        cache = cache.parent
+    if not os.access(cache, os.W_OK):
+        yield Finding("package cache", "error", f"{settings.cache_dir} can't be written")
+    elif cache.stat().st_dev != folder.stat().st_dev:
+        text = f"{settings.cache_dir} is not on the file system of the environments: packages are copied, not linked"
+        yield Finding("package cache", "warning", text)
+    else:
+        yield Finding("package cache", "ok", f"{settings.cache_dir}: environments link its files")
 
 
 def _pip(_: Settings) -> Iterator[Finding]:
-    from trainenv.channels.pypi import pip_settings
+    from trainenv.channels.pypi import pip_origins
     from trainenv.channels.uv_settings import uv_files
 
-    found = pip_settings()
-    names = ", ".join(sorted(set(found) & {"index-url", "extra-index-url", "find-links", "proxy", "cert"}))
-    yield Finding("pip settings", "ok", f"used: {names}" if names else "none found: pip's defaults are used")
+    found = pip_origins()
+    if not found:
+        yield Finding("pip settings", "ok", "none found: pip's defaults are used")
+    for origin, names in found.items():
+        yield Finding("pip settings", "ok", f"{origin}: {', '.join(sorted(names))}")
     for file in uv_files():
         yield Finding("uv settings", "ok", f"{file.path}: {file.summary}")
 

@@ -81,6 +81,8 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
 
 def _command(pid: int) -> str:
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    if len(words) > 1 and os.path.basename(words[0]).startswith("python") and os.path.basename(words[1]) == "trainenv":
+        words = ["trainenv", *words[2:]]
     line = " ".join(" ".join(words).split())
     if not line:
         return Path(f"/proc/{pid}/comm").read_text().strip()

@@ -8,6 +8,7 @@ itself (``UV_*``, ``uv.toml``, ``[tool.uv]``) is left alone and wins.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from trainenv.credentials import without_credentials
 from trainenv.errors import ChannelError
 
 _LISTS = {"extra-index-url", "find-links", "trusted-host", "constraint", "no-binary", "only-binary"}
+_FOLLOWED = {*_LISTS, "index-url", "no-index", "cert", "proxy", "timeout"}
 _FORMER_NAMES = {"default-timeout": "timeout", "pypi-url": "index-url"}
 _TRUE = {"y", "yes", "t", "true", "on", "1"}
 
@@ -51,15 +53,29 @@ def pip_settings() -> Mapping[str, tuple[str, ...]]:
     Read as pip reads them: site-wide, user's and interpreter's files in turn, then the environment;
     a later one replaces an earlier one. A list has an entry for each of its words, all else has one.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    return {key: values for key, (values, _) in _stated().items()}
+
+
+def pip_origins() -> dict[str, list[str]]:
+    """The settings of pip that count here, by where they stand: a file, or ``variable PIP_NAME``."""
+    found: dict[str, list[str]] = {}
+    for key, (_, origin) in _stated().items():
+        if key in _FOLLOWED:
+            found.setdefault(origin, []).append(key)
+    return found
+
+
+def _stated() -> dict[str, tuple[tuple[str, ...], str]]:
+    """Each of pip's settings, and where it stands."""
+    found: dict[str, tuple[tuple[str, ...], str]] = {}
     files = _configuration_files()
     for section in ("global", "install"):
         for file in files:
             for key, value in _read(file, section):
-                _set(found, key, value)
+                _set(found, key, value, str(file))
     for variable, value in os.environ.items():
         if variable.startswith("PIP_"):
-            _set(found, variable[len("PIP_") :].lower(), value)
+            _set(found, variable[len("PIP_") :].lower(), value, f"variable {variable}")
     return found
 
 
@@ -74,12 +90,12 @@ def _read(file: Path, section: str) -> list[tuple[str, str]]:
     return parser.items(section) if parser.has_section(section) else []
 
 
-def _set(found: dict[str, tuple[str, ...]], key: str, value: str) -> None:
+def _set(found: dict[str, tuple[tuple[str, ...], str]], key: str, value: str, origin: str) -> None:
     if not value.strip():
         return
     key = key.replace("_", "-")
     key = _FORMER_NAMES.get(key, key)
-    found[key] = tuple(value.split()) if key in _LISTS else (value.strip(),)
+    found[key] = (tuple(value.split()) if key in _LISTS else (value.strip(),), origin)
 
 
 def _configuration_files() -> list[Path]:
@@ -133,6 +149,40 @@ def index_addresses() -> list[str]:
     return [*settings.get("index-url", ()), *settings.get("extra-index-url", ()), *_find_links()]
 
 
+def named_indexes(folder: Path | None = None) -> list[tuple[str, str]]:
+    """Each index and place of wheels that uv, run in ``folder``, is told of, and where that stands.
+
+    Unlike ``index_addresses`` also folders that are not there, and not what uv's own settings put aside.
+    """
+    found = [(address, str(file.path)) for file in uv_files(folder) for address in file.indexes]
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
+        found += [
+            (_unnamed(word), f"variable {name}") for word in re.split(r"[\s,]+", os.environ.get(name, "")) if word
+        ]
+    settings = _stated()
+    if not _uv_names_default(os.environ, folder):
+        found += [(address, origin) for address, origin in _each(settings, "index-url")]
+    if not (os.environ.get("UV_EXTRA_INDEX_URL") or os.environ.get("UV_INDEX")):
+        found += _each(settings, "extra-index-url")
+    return [*found, *_each(settings, "find-links")]
+
+
+def _each(settings: Mapping[str, tuple[tuple[str, ...], str]], key: str) -> list[tuple[str, str]]:
+    values, origin = settings.get(key, ((), ""))
+    return [(value, origin) for value in values]
+
+
+def _unnamed(index: str) -> str:
+    """The address of an index that uv may be given as ``NAME=ADDRESS``."""
+    name, separator, address = index.partition("=")
+    return address if separator and "/" not in name else index
+
+
+def _uv_names_default(variables: Mapping[str, str], folder: Path | None) -> bool:
+    named = variables.get("UV_INDEX_URL") or variables.get("UV_DEFAULT_INDEX")
+    return bool(named) or any(file.default_index for file in uv_files(folder))
+
+
 def constraint_options() -> list[str]:
     """Options of ``uv pip compile`` for the constraint files of pip's settings."""
     options = []
@@ -164,9 +214,8 @@ def uv_environment(cache_dir: Path, folder: Path | None = None) -> dict[str, str
     ):
         variables.pop(foreign, None)
     variables.setdefault("UV_CACHE_DIR", str(cache_dir / "uv"))
-    has_default = variables.get("UV_INDEX_URL") or any(file.default_index for file in uv_files(folder))
-    if "index-url" in settings and not has_default:
-        variables.setdefault("UV_DEFAULT_INDEX", settings["index-url"][0])
+    if "index-url" in settings and not _uv_names_default(variables, folder):
+        variables["UV_DEFAULT_INDEX"] = settings["index-url"][0]
     if "extra-index-url" in settings and not variables.get("UV_EXTRA_INDEX_URL"):
         variables.setdefault("UV_INDEX", " ".join(settings["extra-index-url"]))
     if secret := [place for place in _find_links() if without_credentials(place) != place]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
+import tempfile
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from trainenv.channels import conda, condarc
 from trainenv.channels.access import Access, trusted_roots
 from trainenv.channels.credentials import netrc_file
-from trainenv.channels.pypi import index_addresses, learn_indexes
+from trainenv.channels.pypi import learn_indexes, named_indexes, run_uv, uv_options
 from trainenv.credentials import without_credentials
 from trainenv.errors import TrainenvError
 from trainenv.settings import Settings
@@ -207,11 +209,32 @@ def _channels(settings: Settings) -> Iterator[Observation]:
 def _indexes(settings: Settings) -> Iterator[Observation]:
     access = Access.of(condarc.applied(settings))
     learn_indexes(access)
-    for address in index_addresses():
+    every_one_answers = not access.offline
+    for address, origin in dict.fromkeys(named_indexes()):
         clean = without_credentials(address)
         if "://" not in address or address.startswith("file:"):
-            there = Path(urlsplit(address).path or address).expanduser().exists()
-            yield "package index", "ok" if there else "warning", clean if there else f"{clean} is not there"
-        elif not access.offline:
-            problem = _status(f"{clean.rstrip('/')}/", access)
-            yield "package index", "warning" if problem else "ok", f"{clean}: {problem}" if problem else clean
+            problem = None if Path(unquote(urlsplit(address).path) or address).expanduser().exists() else "is not there"
+        else:
+            problem = None if access.offline else _status(f"{clean.rstrip('/')}/", access)
+        text = f"{clean}: {problem} ({origin})" if problem else f"{clean} ({origin})"
+        yield "package index", "warning" if problem else "ok", text
+        every_one_answers = every_one_answers and not problem
+    if every_one_answers:
+        problem = _refused_to_uv(access)
+        text = f"uv is not answered: {problem}" if problem else "uv is answered by all that it asks"
+        yield "package index", "warning" if problem else "ok", text
+
+
+def _refused_to_uv(access: Access) -> str | None:
+    """Why uv, with all settings in force, can't ask the indexes for a package; None where it can.
+
+    It asks its own default as well, where nobody names one.
+    """
+    command = ["pip", "compile", "--no-deps", *uv_options(), "-"]
+    with tempfile.TemporaryDirectory() as folder:
+        code, output = run_uv(command, cache_dir=Path(folder), standard_input="pip\n", access=access)
+    if code == 0 or "No solution found" in output:
+        return None
+    lines = [re.sub(r"^\W*(?:cause: |error: )?", "", line).strip() for line in output.splitlines() if line.strip()]
+    place = [line for line in lines if line.startswith("Failed to fetch")]
+    return "; ".join(dict.fromkeys([*place[:1], *lines[-1:]])) or "it gives no reason"

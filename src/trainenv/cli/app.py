@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import click
 
+from trainenv.cli.group import Group
 from trainenv.errors import TrainenvError, UsageError
 
 COMMANDS = {
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are named as ``module:attribute`` under ``trainenv.cli``."""
 
     def __init__(self, *, lazy: Mapping[str, str], **rest: object) -> None:
@@ -54,19 +55,10 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self._lazy and not args[0].startswith("-"):
-            import difflib
 
-            near = difflib.get_close_matches(args[0], self._lazy, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "See `trainenv --help`"
-            raise UsageError(f"there is no command {args[0]!r}", hint=hint)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("--workspace", metavar="DIR", help="The workspace to use (else $TRAINENV_HOME, or the nearest upward).")
 @click.version_option(package_name="trainenv")
 @click.pass_context

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from trainenv.cli.group import Group
 from trainenv.cli.output import human_size, json_option, offline_option, print_json, print_table, workspace
 
 
-@click.group()
+@click.group(cls=Group)
 def channel() -> None:
     """Show, make and mirror the places that packages come from.
 

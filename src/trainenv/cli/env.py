@@ -8,6 +8,7 @@ import click
 
 from trainenv.cli.completion import ENVIRONMENT
 from trainenv.cli.export import diff, export
+from trainenv.cli.group import Group
 from trainenv.cli.kernel import kernel
 from trainenv.cli.output import (
     chosen,
@@ -67,7 +68,7 @@ def _remark(package: Package) -> str:
     )
 
 
-@click.group()
+@click.group(cls=Group)
 def env() -> None:
     """List, show, verify, export, compare and remove environments.
 

@@ -7,11 +7,12 @@ import sys
 import click
 
 from trainenv.cli.completion import ENVIRONMENT, METHOD
+from trainenv.cli.group import Group
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.training.method import STAGES
 
 
-@click.group()
+@click.group(cls=Group)
 def method() -> None:
     """Make, list, show and validate training methods.
 

@@ -11,6 +11,7 @@ from trainenv.cli.changes import Asking, busy_options, change_options, freeze_co
 from trainenv.cli.completion import ENVIRONMENT
 from trainenv.cli.create import remove
 from trainenv.cli.env import list_packages
+from trainenv.cli.group import Group
 from trainenv.cli.output import offline_option, workspace
 from trainenv.errors import UsageError
 
@@ -25,7 +26,7 @@ _ELSEWHERE = {
 }
 
 
-class _PipGroup(click.Group):
+class _PipGroup(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

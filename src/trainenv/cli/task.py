@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from trainenv.cli.completion import ENVIRONMENT, METHOD
+from trainenv.cli.group import Group
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.cli.train import exit_code_of
 from trainenv.training.surroundings import in_words
 from trainenv.training.task import STATUSES
 
 
-@click.group()
+@click.group(cls=Group)
 def task() -> None:
     """List, show, cancel and remove tasks; read their logs and metrics.
 

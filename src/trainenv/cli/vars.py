@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from trainenv.cli.group import Group
 from trainenv.cli.output import chosen, environment_options, json_option, print_json, workspace
 from trainenv.environments import variables
 from trainenv.errors import UsageError
 
 
-@click.group("vars")
+@click.group("vars", cls=Group)
 def env_vars() -> None:
     """Keep variables with an environment: whatever runs in it has them.
 
