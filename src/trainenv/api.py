@@ -332,21 +332,18 @@ class Workspace:
     def pack(
         self,
         environment: Environment,
-        output: StrPath | None = None,
+        output: StrPath,
         *,
-        format: str | None = None,
-        level: int | None = None,
+        level: int = 3,
         threads: int | None = None,
         filters: Sequence[Filter] = (),
         strip: bool = False,
         editable: Editable = "refuse",
         dereference: bool = False,
     ) -> Archive:
-        """Write an environment into one archive, while nobody can change it.
+        """Write an environment into one archive file, while nobody can change it.
 
-        ``output`` is its file, by default called as the environment is. ``format`` is ``"tar.zst"``, ``"tar.gz"``
-        or ``"tar"``, by default what ``output`` is called. ``level`` is that of its compression (None: a quick
-        one), ``threads`` None means all. ``filters`` are pairs as ``("exclude", "*.h")`` and
+        ``level`` is zstd's, ``threads`` None means all. ``filters`` are pairs as ``("exclude", "*.h")`` and
         ``("include", "include/python*")``, in their order; ``strip`` leaves out compiled Python, tests and static
         libraries before them. Projects installed with ``-e`` make ``editable`` ``"refuse"`` to pack,
         ``"include"`` their folders or install each as a ``"wheel"``. ``dereference`` packs what links lead
@@ -355,14 +352,11 @@ class Workspace:
         from trainenv import archives, locks
 
         choice = archives.Choice(filters, strip, editable, dereference, self.settings)
-        if output is None:
-            output = f"{environment.name}{archives.chosen(None, format).ending}"
         with locks.in_use(environment.prefix):
             return archives.pack(
                 environment.prefix,
                 Path(output),
                 name=environment.name,
-                format=format,
                 level=level,
                 threads=threads,
                 choice=choice,
@@ -443,6 +437,13 @@ class Workspace:
         if verify:
             archives.verify_archive(Path(file), reporter=self.reporter)
         return archives.open_archive(Path(file))
+
+    def new_here(self, file: StrPath) -> tuple[int, int] | None:
+        """How many files of an archive, and bytes of these, no environment here has; None for another program's."""
+        from trainenv.archives import unpacking
+        from trainenv.archives.foreign.recognise import recognise
+
+        return None if recognise(Path(file)) else unpacking.new_here(self.settings, Path(file))
 
     def host(self) -> Host:
         """What this machine has that environments may need."""

@@ -44,6 +44,7 @@ def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
             if file.kind == "link":
                 check_link(file.path, file.target)
         _check_records(manifest.files)
+        _check_absent(manifest)
     except ValueError as error:
         raise ArchiveError(
             f"{archive} is refused", cause=str(error), hint="trainenv packs no such archive; nothing was unpacked"
@@ -125,6 +126,13 @@ def _check_records(files: Sequence[File]) -> None:
         raise ValueError(f"{RELOCATION_FILE!r} says something else than the manifest")
 
 
+def _check_absent(manifest: Manifest) -> None:
+    """Only a delta lacks files, and never what the packer makes."""
+    for file in manifest.absent:
+        if manifest.against is None or file.is_tool or file.path == RELOCATION_FILE:
+            raise ValueError(f"it lacks {file.path!r}")
+
+
 def _check_positions(archive: str, files: Sequence[File], frames: Sequence[Frame]) -> None:
     """Members follow each other without gap or overlap through all the frames, as the manifest says."""
     begins = [0]
@@ -132,6 +140,8 @@ def _check_positions(archive: str, files: Sequence[File], frames: Sequence[Frame
         begins.append(begins[-1] + frame.size)
     position = 0
     for file in files:
+        if file.absent:
+            continue
         if file.frame >= len(frames) or begins[file.frame] + file.offset != position:
             raise damaged(archive, f"manifest and frames disagree about {file.path!r}")
         position += tarformat.header_size(file.path, file.kind, file.size, file.target)

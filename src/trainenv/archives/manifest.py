@@ -11,12 +11,6 @@ from typing import Any
 
 VERSION = 1
 
-FORMAT_VERSION = 1
-"""Of the file that the manifest is in."""
-
-LONGEST = 256 << 20
-"""A manifest that claims to have more bytes is refused before it is unpacked."""
-
 RECORDS_DIR = "conda-meta/trainenv"
 """Where an environment keeps what trainenv knows of it."""
 
@@ -31,7 +25,14 @@ JOURNAL_FILE = f"{RECORDS_DIR}/moving"
 
 CONDA_UNPACK = "bin/conda-unpack"
 
+DELTA_NOTE = "THIS-IS-A-DELTA.txt"
+"""The first member of a delta, for who unpacks it with ``tar``."""
+
+SHORTENED = 16
+"""How many digits of the sha256 of an absent file stand in a delta; one sha256 of all of them proves the rest."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHORTENED = re.compile(rf"[0-9a-f]{{{SHORTENED}}}")
 _VERSION_NUMBER = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}")
 
 
@@ -78,7 +79,8 @@ class File:
 
     ``size`` and ``sha256`` are those of the canonical content, ``mtime`` is in whole seconds,
     ``owner`` is ``"conda:NAME"``, ``"pypi:NAME"``, ``"trainenv"`` or empty. The member's header
-    begins ``offset`` bytes into data frame ``frame``. ``occurrences`` is as JSON has it.
+    begins ``offset`` bytes into data frame ``frame``. ``occurrences`` is as JSON has it. Of a file
+    that is ``absent`` from a delta, and holds no prefix, ``sha256`` has only ``SHORTENED`` digits.
     """
 
     path: str
@@ -92,18 +94,33 @@ class File:
     owner: str = ""
     target: str = ""
     occurrences: Mapping[str, Any] | None = None
+    absent: bool = False
 
     @property
     def is_tool(self) -> bool:
         """Whether it is for machines without trainenv, and no part of the environment."""
-        return self.path == CONDA_UNPACK or (self.owner == "trainenv" and self.path.startswith("bin/"))
+        if self.path == CONDA_UNPACK:
+            return True
+        return self.owner == "trainenv" and (self.path.startswith("bin/") or self.path == DELTA_NOTE)
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a delta builds on: the ``names`` of the environments that have what is absent from it.
+
+    ``sha256`` is that of the full sha256 of all absent files, each with a newline, in their order.
+    """
+
+    names: tuple[str, ...]
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Manifest:
     """All that an archive holds, in the order of its members.
 
-    ``left_out`` is how many files that its packages' records name it lacks by wish.
+    ``left_out`` is how many files that its packages' records name it lacks by wish. ``against`` is there
+    for a delta, which some of its ``files`` are absent from.
     """
 
     name: str
@@ -114,6 +131,12 @@ class Manifest:
     host_needs: HostNeeds
     files: tuple[File, ...]
     left_out: int = 0
+    against: Against | None = None
+
+    @property
+    def absent(self) -> list[File]:
+        """The files that are not in the archive itself."""
+        return [file for file in self.files if file.absent]
 
     @property
     def unpacked_bytes(self) -> int:
@@ -131,6 +154,7 @@ class Manifest:
             "packages": [vars(package) for package in self.packages],
             "host_needs": self.host_needs.to_json(),
             **({"left_out": self.left_out} if self.left_out else {}),
+            **({"against": vars(self.against)} if self.against is not None else {}),
             "files": [_file_to_json(file) for file in self.files],
         }
         return _compact(document).encode()
@@ -239,6 +263,7 @@ def parse(document: bytes) -> Manifest:
         host_needs=_host_needs(_of(values, "host_needs", dict)),
         files=tuple(map(_file_from_json, _of(values, "files", list))),
         left_out=_count(values.get("left_out", 0)),
+        against=_against(values["against"]) if "against" in values else None,
     )
 
 
@@ -255,13 +280,20 @@ def _host_needs(values: Mapping[str, Any]) -> HostNeeds:
     return HostNeeds(**known, libraries=libraries)
 
 
+def _against(values: Any) -> Against:
+    names, digest = _of(values, "names", list), _of(values, "sha256", str)
+    if not all(isinstance(name, str) for name in names) or not _SHA256.fullmatch(digest):
+        raise ValueError("what it builds on is wrong")
+    return Against(tuple(names), digest)
+
+
 def _compact(document: Any) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
 def _file_to_json(file: File) -> dict[str, Any]:
     values: dict[str, Any] = {"path": file.path, "kind": file.kind, "mode": file.mode, "mtime": file.mtime}
-    values |= {"frame": file.frame, "offset": file.offset}
+    values |= {"absent": True} if file.absent else {"frame": file.frame, "offset": file.offset}
     if file.kind == "file":
         values |= {"size": file.size, "sha256": file.sha256}
     if file.owner:
@@ -281,10 +313,11 @@ _FILE_FIELDS: dict[str, Callable[[Any], bool]] = {
     "frame": lambda value: type(value) is int and value >= 0,
     "offset": lambda value: type(value) is int and value >= 0,
     "size": lambda value: type(value) is int and 0 <= value < 1 << 63,
-    "sha256": lambda value: type(value) is str and _SHA256.fullmatch(value) is not None,
+    "sha256": lambda value: type(value) is str,
     "owner": lambda value: type(value) is str,
     "target": lambda value: type(value) is str,
     "occurrences": lambda value: type(value) is dict,
+    "absent": lambda value: value is True,
 }
 
 
@@ -296,14 +329,20 @@ def _file_from_json(values: Any) -> File:
         if check is None or not check(value):
             raise ValueError(f"{values.get('path')!r} has an impossible {name} {value!r}")
     try:
-        file = File(**values)
+        file = File(**values, frame=0, offset=0) if "absent" in values else File(**values)
     except TypeError:
         raise ValueError(f"{values.get('path')!r} lacks a field") from None
     if (file.kind == "file") != bool(file.sha256) or (file.kind == "link") != bool(file.target):
         raise ValueError(f"{file.path!r} lacks or has a field that a {file.kind} must have or lack")
-    if file.kind != "file" and (file.size or file.occurrences is not None):
+    if file.kind != "file" and (file.size or file.occurrences is not None or file.absent):
         raise ValueError(f"{file.path!r} is a {file.kind} with content")
+    if file.kind == "file" and not _sha256_pattern(file).fullmatch(file.sha256):
+        raise ValueError(f"{file.path!r} has an impossible sha256 {file.sha256!r}")
     return file
+
+
+def _sha256_pattern(file: File) -> re.Pattern[str]:
+    return _SHORTENED if file.absent and file.occurrences is None else _SHA256
 
 
 def _of(values: Any, name: str, kind: type) -> Any:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
 from trainenv.archives import tarformat
 from trainenv.archives.checks import checked
-from trainenv.archives.frames import Frame, read_frames
+from trainenv.archives.frames import Frame, read_frames, read_tail
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
 from trainenv.archives.manifest import File, Manifest
 from trainenv.archives.sources import ByteSource, LocalFile, damaged
-from trainenv.archives.tails import read_tail
 from trainenv.errors import ArchiveError
 
 
@@ -35,20 +35,37 @@ def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, l
 class MemberReader:
     """Reads the tar inside the frames, in which only what the manifest says may stand.
 
-    Call ``header`` for each file of the manifest in order, then ``content`` or ``blocks`` if it is a
-    ``"file"``; at the end ``end``. Decompressing, and hashing what is not small, is done in advance by
-    another thread, which leaves the interpreter to this one.
+    ``wanted`` are the paths of the files to be read, by default of all members; frames that hold none of them are
+    neither read nor checked. Call ``header`` for each of them in the order of the manifest, then ``content`` or
+    ``blocks`` if it is a ``"file"``; at the end ``end``, if all were read. Decompressing, and hashing what is not
+    small, is done in advance by another thread, which leaves the interpreter to this one.
     """
 
-    def __init__(self, source: ByteSource, manifest: Manifest, frames: list[Frame]) -> None:
+    def __init__(
+        self, source: ByteSource, manifest: Manifest, frames: list[Frame], wanted: Container[str] | None = None
+    ) -> None:
         self._archive = source.name
-        self._frames = read_frames(source, frames, _Hasher(source.name, manifest.files, frames).frame)
+        self._begins = _begins(frames)
+        files = [file for file in manifest.files if not file.absent]
+        if wanted is None:
+            chosen: Sequence[int] = range(len(frames))
+        else:
+            files = [file for file in files if file.path in wanted]
+            chosen = frames_of(files, frames)
+        self._chosen = iter(chosen)
+        hasher = _Hasher(source.name, files, self._begins, chosen)
+        self._frames = read_frames(source, [frames[index] for index in chosen], hasher.frame)
+        self._begin = 0
         self._frame = b""
         self._view = memoryview(self._frame)
         self._position = 0
 
     def header(self, file: File) -> None:
         """Pass the header of ``file``, byte for byte the one it must have."""
+        place = self._begins[file.frame] + file.offset
+        while place >= self._begin + len(self._frame):
+            self._turn(file.path)
+        self._position = place - self._begin
         head = tarformat.header(file.path, file.kind, file.mode, file.size, file.mtime, file.target)
         if not self._passes(head, file.path):
             raise damaged(self._archive, f"the tar header of {file.path!r} is not what the manifest says")
@@ -110,49 +127,76 @@ class MemberReader:
     def _some(self, most: int, path: str) -> memoryview:
         """At least one and at most ``most`` bytes."""
         if self._position == len(self._frame):
-            try:
-                self._frame = next(self._frames)
-            except StopIteration:
-                raise damaged(self._archive, f"it ends within {path!r}") from None
-            except ValueError as error:
-                raise damaged(self._archive, f"{path!r} can't be decompressed ({error})") from None
-            self._view = memoryview(self._frame)
-            self._position = 0
+            self._turn(path)
         taken = self._view[self._position : self._position + most]
         self._position += len(taken)
         return taken
 
+    def _turn(self, path: str) -> None:
+        """Go to the beginning of the next frame, in which ``path`` goes on or is looked for."""
+        try:
+            self._frame = next(self._frames)
+        except StopIteration:
+            raise damaged(self._archive, f"it ends within {path!r}") from None
+        except ValueError as error:
+            raise damaged(self._archive, f"{path!r} can't be decompressed ({error})") from None
+        self._begin = self._begins[next(self._chosen)]
+        self._view = memoryview(self._frame)
+        self._position = 0
+
+
+def frames_of(files: Iterable[File], frames: Sequence[Frame]) -> Sequence[int]:
+    """Which of ``frames`` hold the members ``files``, by their numbers, in order."""
+    begins = _begins(frames)
+    found: set[int] = set()
+    for file in files:
+        begin = begins[file.frame] + file.offset
+        end = begin + _header_size(file) + file.size + tarformat.padding(file.size)
+        found.update(range(bisect_right(begins, begin) - 1, bisect_right(begins, end - 1)))
+    return sorted(found)
+
 
 class _Hasher:
-    """Hashes the content of all files from ``HASHED_ASIDE`` bytes on, frame by frame."""
+    """Hashes the content of those of ``files`` that have ``HASHED_ASIDE`` bytes, frame by frame.
 
-    def __init__(self, archive: str, files: Sequence[File], frames: Sequence[Frame]) -> None:
+    The frames come in the order of ``numbers``, all that hold any of ``files``.
+    """
+
+    def __init__(self, archive: str, files: Iterable[File], begins: Sequence[int], numbers: Iterable[int]) -> None:
         self._archive = archive
-        self._begins = [0, *accumulate(frame.size for frame in frames)]
+        self._begins = begins
+        self._numbers = iter(numbers)
         self._waiting = (file for file in files if file.size >= HASHED_ASIDE)
-        self._passed = 0
         self._next()
 
     def frame(self, content: bytes) -> None:
         """Take the next frame. Raises ``ArchiveError`` if a file that ends in it has another sha256."""
         view = memoryview(content)
-        while self._file is not None and self._begin < self._passed + len(content):
-            self._digest.update(view[max(0, self._begin - self._passed) : self._end - self._passed])
-            if self._end > self._passed + len(content):
+        passed = self._begins[next(self._numbers)]
+        while self._file is not None and self._begin < passed + len(content):
+            self._digest.update(view[max(0, self._begin - passed) : self._end - passed])
+            if self._end > passed + len(content):
                 break
             if self._digest.hexdigest() != self._file.sha256:
                 raise _mismatch(self._archive, self._file)
             self._next()
-        self._passed += len(content)
 
     def _next(self) -> None:
         """Turn to the next file: where its content begins and ends in the tar."""
         self._file = file = next(self._waiting, None)
         self._digest = hashlib.sha256()
         if file is not None:
-            header_size = tarformat.header_size(file.path, file.kind, file.size, file.target)
-            self._begin = self._begins[file.frame] + file.offset + header_size
+            self._begin = self._begins[file.frame] + file.offset + _header_size(file)
             self._end = self._begin + file.size
+
+
+def _begins(frames: Iterable[Frame]) -> list[int]:
+    """Where each frame begins in the tar, and where the last one ends."""
+    return [0, *accumulate(frame.size for frame in frames)]
+
+
+def _header_size(file: File) -> int:
+    return tarformat.header_size(file.path, file.kind, file.size, file.target)
 
 
 def _mismatch(archive: str, file: File) -> ArchiveError:

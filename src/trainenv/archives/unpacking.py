@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
+from trainenv.archives.content_index import ContentIndex
+from trainenv.archives.frames import Frame
 from trainenv.archives.hosts import require_host
-from trainenv.archives.inventory import source_of
-from trainenv.archives.manifest import PREFIX_FILE, Archive, File, Manifest
+from trainenv.archives.local_files import environments_of_machine
+from trainenv.archives.manifest import Archive, File, Manifest
+from trainenv.archives.origins import Origins, find_origins
 from trainenv.archives.reading import MemberReader, opened
 from trainenv.archives.sources import ByteSource
-from trainenv.archives.windows import in_memory, rewritten, windows
+from trainenv.archives.windows import in_memory
+from trainenv.archives.writing import Writer, placement
 from trainenv.environments.staging import staged
-from trainenv.errors import ArchiveError, RelocationError
 from trainenv.progress import Reporter, SilentReporter
-from trainenv.relocation import (
-    PLACEHOLDER,
-    MismatchError,
-    NoRoomError,
-    Occurrences,
-    check_room,
-    rewrite,
-    room,
-    with_source_size,
-)
 from trainenv.settings import Settings
-
-_UNUSABLE_RECORD = (MismatchError, NoRoomError, ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""What ``relocation`` raises when occurrences are not those of the content."""
 
 
 def read_manifest(archive: Path) -> Manifest:
@@ -64,6 +52,18 @@ def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None)
         return manifest
 
 
+def new_here(settings: Settings, archive: Path | ByteSource) -> tuple[int, int]:
+    """How many files of ``archive``, and bytes of these, no environment of this machine has already."""
+    with (
+        opened(archive) as (_, manifest, _),
+        ContentIndex(settings.cache_dir) as index,
+        environments_of_machine(settings) as prefixes,
+    ):
+        placed = placement(manifest, settings.target_prefix_of(manifest.name))
+        origins = find_origins(manifest, placed, prefixes, index, _device_of(settings.envs_dir))
+        return len(origins.fetched), origins.new_bytes
+
+
 def unpack_environment(
     settings: Settings,
     archive: Path | ByteSource,
@@ -76,18 +76,24 @@ def unpack_environment(
     """Unpack ``archive`` as environment ``name`` (default: its own): whole or not at all.
 
     ``prefix`` is what its files carry, by default that of the environment (see ``visible_as``).
-    What this machine lacks is said before the first byte is written. ``confirm`` is called when all has
-    been read, and may raise. Returns the name and manifest.
+    What this machine lacks is said before the first byte is written. Files that another environment has are linked,
+    and their part of the archive is not read. ``confirm`` is called when all has been read, and may raise. Returns the
+    name and manifest.
     """
-    with opened(archive) as (source, manifest, frames):
+    with opened(archive) as (source, manifest, frames), ContentIndex(settings.cache_dir) as index:
         name = name or manifest.name
-        target_prefix = _checked_prefix(prefix or settings.target_prefix_of(name))
-        require_host(source.name, manifest, settings.prefix_of(name), reporter, target_prefix=target_prefix)
-        occurrences = _fitting(manifest, target_prefix)
-        with staged(settings, name) as staging:
-            writer = _Writer(source.name, staging.path, target_prefix, occurrences)
-            _write_all(manifest, MemberReader(source, manifest, frames), writer, reporter)
-            confirm()
+        target = settings.prefix_of(name)
+        placed = placement(manifest, prefix or settings.target_prefix_of(name))
+        with environments_of_machine(settings, but=target) as prefixes:
+            with reporter.step("look for files that are here"):
+                origins = find_origins(manifest, placed, prefixes, index, _device_of(settings.envs_dir))
+            require_host(
+                source.name, manifest, target, reporter, new_bytes=origins.new_bytes, target_prefix=placed.prefix
+            )
+            with staged(settings, name) as staging:
+                writer = Writer(source.name, staging.path, placed, index)
+                _write_all(source, manifest, frames, origins, writer, reporter)
+                confirm()
     return name, manifest
 
 
@@ -97,33 +103,33 @@ def unpack(archive: Path | ByteSource, target: Path, *, target_prefix: str, repo
     Raises ``ArchiveError`` for an archive that is damaged or hostile, ``RelocationError`` if a binary
     has no room for the prefix. What was written until then is the caller's to remove.
     """
-    target_prefix = _checked_prefix(target_prefix)
     with opened(archive) as (source, manifest, frames):
-        writer = _Writer(source.name, target, target_prefix, _fitting(manifest, target_prefix))
-        _write_all(manifest, MemberReader(source, manifest, frames), writer, reporter)
+        writer = Writer(source.name, target, placement(manifest, target_prefix))
+        _write_all(source, manifest, frames, Origins(), writer, reporter)
     return manifest
 
 
-def _checked_prefix(prefix: str) -> str:
-    if not os.path.isabs(prefix) or os.path.normpath(prefix) != prefix:
-        raise RelocationError(f"{prefix!r} can't be a prefix", hint="Give an absolute path")
-    return prefix
-
-
-def _write_all(manifest: Manifest, reader: MemberReader, writer: _Writer, reporter: Reporter) -> None:
+def _write_all(
+    source: ByteSource, manifest: Manifest, frames: list[Frame], origins: Origins, writer: Writer, reporter: Reporter
+) -> None:
+    """Write all members. Where nothing is linked the archive is read, and so checked, to its last byte."""
+    wanted = {file.path for file in origins.fetched} if origins.links else None
+    reader = MemberReader(source, manifest, frames, wanted)
     try:
         with reporter.step("unpack", total=manifest.unpacked_bytes, unit="B") as step:
             for member in manifest.files:
-                reader.header(member)
+                if wanted is None or member.path in wanted:
+                    reader.header(member)
                 if member.kind == "folder":
                     writer.folder(member)
-                elif member.kind == "file" and in_memory(member.path, member.size):
-                    writer.whole(member, reader.content(member))
-                    step.advance(member.size)
-                elif member.kind == "file":
-                    writer.streamed(member, reader.blocks(member))
-                    step.advance(member.size)
-            reader.end()
+                elif (place := origins.links.get(member.path)) is not None:
+                    if not writer.link(member, *place):
+                        _write_late(source, manifest, frames, member, writer)
+                elif member.kind == "file" and (wanted is None or member.path in wanted):
+                    _write(member, reader, writer)
+                step.advance(member.size)
+            if wanted is None:
+                reader.end()
             writer.finish(manifest)
     except OSError as error:
         raise writer.failed(error) from None
@@ -131,120 +137,29 @@ def _write_all(manifest: Manifest, reader: MemberReader, writer: _Writer, report
         reader.close()
 
 
-def _fitting(manifest: Manifest, prefix: str) -> dict[str, Occurrences]:
-    """The occurrences by path, if ``prefix`` fits wherever the placeholder is."""
-    records = {
-        file.path: Occurrences.from_json(dict(file.occurrences))
-        for file in manifest.files
-        if file.occurrences is not None
-    }
+def _write(member: File, reader: MemberReader, writer: Writer) -> None:
+    """Write the file whose header the reader has just passed; what is no part of the environment is only checked."""
+    if member.is_tool:
+        for _ in reader.blocks(member):
+            pass
+    elif in_memory(member.path, member.size):
+        writer.whole(member, reader.content(member))
+    else:
+        writer.streamed(member, reader.blocks(member))
+
+
+def _write_late(source: ByteSource, manifest: Manifest, frames: list[Frame], member: File, writer: Writer) -> None:
+    """Take one file from the archive after all, as what it was to be linked to has changed meanwhile."""
+    reader = MemberReader(source, manifest, frames, {member.path})
     try:
-        for path, occurrences in records.items():
-            check_room(occurrences, prefix, path)
-    except NoRoomError as error:
-        longest = min(
-            (limit for occurrences in records.values() if (limit := room(occurrences)) is not None), default=0
-        )
-        raise RelocationError(
-            f"{error.path} has no room for the prefix {prefix}",
-            cause=f"a string of it would need {error.needed} bytes and has {error.room}",
-            hint=f"Choose a prefix of at most {longest} bytes; nothing was unpacked",
-        ) from None
-    except _UNUSABLE_RECORD:
-        raise ArchiveError(f"the prefix occurrences that the manifest of {manifest.name} lists are wrong") from None
-    return records
+        reader.header(member)
+        _write(member, reader, writer)
+    finally:
+        reader.close()
 
 
-class _Writer:
-    """Writes members below ``target``, with ``prefix`` where the placeholder is."""
-
-    def __init__(self, archive: str, target: Path, prefix: str, occurrences: Mapping[str, Occurrences]) -> None:
-        self._archive = archive
-        self._root = os.fspath(target)
-        self._prefix = prefix
-        self._occurrences = occurrences
-        self._sizes: dict[str, tuple[int, int]] = {}
-        self._umask = os.umask(0)
-        os.umask(self._umask)
-
-    def folder(self, member: File) -> None:
-        os.mkdir(f"{self._root}/{member.path}", 0o700)
-
-    def whole(self, member: File, content: bytes | memoryview) -> None:
-        """Write a file that is in memory; ``conda-unpack`` and the like are no part of an environment."""
-        if member.is_tool:
-            return
-        if member.occurrences is not None:
-            content = self._relocated(member, bytes(content))
-            if member.path.endswith(".py") and len(content) != member.size:
-                self._sizes[member.path] = (member.size, len(content))
-        if self._sizes and member.path.endswith(".pyc"):
-            sizes = self._sizes.get(source_of(member.path) or "")
-            if sizes is not None:
-                content = with_source_size(bytes(content), *sizes)
-        self._write(member, (content,))
-
-    def streamed(self, member: File, blocks: Iterable[bytes | memoryview]) -> None:
-        """Write a big file block by block; if it holds the prefix, by way of a nameless file."""
-        if member.occurrences is None:
-            self._write(member, blocks)
-            return
-        with tempfile.TemporaryFile(dir=self._root, buffering=0) as canonical:
-            for block in blocks:
-                canonical.write(block)
-            try:
-                parts = windows(self._occurrences[member.path], PLACEHOLDER, member.size)
-                descriptor = canonical.fileno()
-                self._write(
-                    member,
-                    rewritten(descriptor, member.size, parts, PLACEHOLDER, self._prefix, member.path),
-                )
-            except _UNUSABLE_RECORD:
-                raise self._wrong(member) from None
-
-    def finish(self, manifest: Manifest) -> None:
-        """Write what must come last: links, the record of the prefix, folders' modes."""
-        for member in manifest.files:
-            if member.kind == "link":
-                os.symlink(member.target, f"{self._root}/{member.path}")
-        with open(f"{self._root}/{PREFIX_FILE}", "x", encoding="utf-8") as file:
-            file.write(self._prefix + "\n")
-        for member in reversed(manifest.files):
-            if member.kind == "folder":
-                os.chmod(f"{self._root}/{member.path}", member.mode)
-
-    def _relocated(self, member: File, content: bytes) -> bytes:
-        try:
-            return rewrite(content, self._occurrences[member.path], PLACEHOLDER, self._prefix, member.path)[0]
-        except _UNUSABLE_RECORD:
-            raise self._wrong(member) from None
-
-    def _write(self, member: File, blocks: Iterable[bytes | memoryview]) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(f"{self._root}/{member.path}", flags, member.mode)
-        try:
-            for block in blocks:
-                written = os.write(descriptor, block)
-                while written < len(block):
-                    written += os.write(descriptor, block[written:])
-            if member.mode & self._umask:
-                os.fchmod(descriptor, member.mode)
-            os.utime(descriptor, (member.mtime, member.mtime))
-        finally:
-            os.close(descriptor)
-
-    def failed(self, error: OSError) -> ArchiveError:
-        """The error for a file system that refuses a member."""
-        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return ArchiveError(
-            f"{self._archive} can't be unpacked into {self._root}",
-            cause=error.strerror or str(error),
-            hint="Free some space, or choose another disk" if no_space else "",
-        )
-
-    def _wrong(self, member: File) -> ArchiveError:
-        return ArchiveError(
-            f"{self._archive} is refused",
-            cause=f"the prefix occurrences that its manifest lists are not those of {member.path!r}",
-            hint="Pack it again; nothing was unpacked",
-        )
+def _device_of(folder: Path) -> int:
+    """The device of ``folder``, or of the nearest folder upward that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    return os.stat(folder).st_dev

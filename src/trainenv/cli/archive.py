@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainenv.archives import FORMATS, read_host
+from trainenv.archives import read_host
 from trainenv.cli.output import (
     chosen,
     environment_options,
@@ -46,9 +46,8 @@ def _filters(ctx: click.Context, **patterns: tuple[str, ...]) -> list[Filter]:
 @click.command(cls=_Pack)
 @environment_options
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="The archive to write [default: NAME.tar.zst].")
-@click.option("--format", type=click.Choice(list(FORMATS)), help="Its format [default: what FILE is called].")
-@click.option("--level", type=int, help="Level of compression: tar.zst 1 to 19 [3], tar.gz 1 to 9 [6].")
-@click.option("--threads", type=int, help="Compressing threads [default: one a core].")
+@click.option("--level", type=click.IntRange(1, 19), default=3, show_default=True, help="Level of compression.")
+@click.option("--threads", type=click.IntRange(1), help="Compressing threads [default: one a core].")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out files and folders that match.")
 @click.option("--include", metavar="PATTERN", multiple=True, help="Take back in what an earlier --exclude left out.")
 @click.option("--strip", is_flag=True, help="Leave out compiled Python, tests and static libraries.")
@@ -74,8 +73,7 @@ def pack(
     name: str | None,
     prefix: str | None,
     output: Path | None,
-    format: str | None,
-    level: int | None,
+    level: int,
     threads: int | None,
     exclude: tuple[str, ...],
     include: tuple[str, ...],
@@ -87,8 +85,8 @@ def pack(
 ) -> None:
     """Pack an environment into one file that unpacks anywhere.
 
-    The file is an ordinary tar, in zstd unless its name ends in .tar.gz or .tar. With trainenv on the other
-    machine, `trainenv unpack` checks and places it; without, `tar -xf` and `source bin/conda-unpack` do.
+    The file is an ordinary tar in zstd. With trainenv on the other machine, `trainenv unpack` checks
+    and places it; without, `tar --zstd -xf` and `source bin/conda-unpack` do.
 
     \b
     Example:
@@ -99,8 +97,7 @@ def pack(
     key = None if sign is None else place.signing_key(sign or None)
     archive = place.pack(
         environment,
-        output,
-        format=format,
+        output or Path(f"{environment.name}.tar.zst"),
         level=level,
         threads=threads,
         filters=_filters(ctx, exclude=exclude, include=include),
@@ -177,6 +174,8 @@ def inspect(ctx: click.Context, file: Path, verify: bool, against_host: Path | N
     archive = place.inspect(file, verify=verify)
     checks = place.host_checks(archive, host)
     shown = archive.to_json()
+    if (new := place.new_here(file)) is not None:
+        shown |= {"new_files": new[0], "new_bytes": new[1]}
     signature = place.signature(file, verify=verify)
     if as_json:
         signed = None if signature is None else signature.to_json()
@@ -184,6 +183,9 @@ def inspect(ctx: click.Context, file: Path, verify: bool, against_host: Path | N
         return
     shown["bytes"] = human_size(shown["bytes"])
     shown["unpacked_bytes"] = human_size(shown["unpacked_bytes"])
+    if new is not None:
+        shown["new_files"] = f"{new[0]} that no environment here has"
+        shown["new_bytes"] = human_size(new[1])
     rows = list(shown.items())
     if signature is not None:
         by = signature.signer or (f"{signature.key}, who is not known" if signature.key else "somebody not known")

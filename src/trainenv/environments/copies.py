@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from trainenv.settings import Settings
 
 _EDITED_FOLDERS = ("etc", "ssl", "var", "share/jupyter")
 _EDITED_SUFFIXES = (".pth", ".egg-link", ".conf", ".cfg", ".ini", ".condarc")
+_RECORDS = "conda-meta/"
+_SITE_PACKAGES = re.compile(r"lib/python[^/]*/site-packages/")
 
 
 def clone(settings: Settings, source: Environment, name: str, reporter: Reporter) -> None:
@@ -117,24 +120,29 @@ def _prefixes_held(source: Path) -> list[str]:
     return list(dict.fromkeys([os.path.abspath(source), os.path.realpath(source)]))
 
 
+def is_edited_in_place(path: str) -> bool:
+    """Whether tools and people write into such a file, instead of replacing it: settings and records, above all.
+
+    ``path`` is relative to the prefix.
+    """
+    folder, _, name = path.rpartition("/")
+    if not folder or path.startswith(_RECORDS) or folder.endswith(".dist-info"):
+        return True
+    if any(path.startswith(f"{edited}/") for edited in _EDITED_FOLDERS):
+        return True
+    return name.endswith(_EDITED_SUFFIXES) and _SITE_PACKAGES.match(path) is not None
+
+
 def _edited_in_place(prefix: Path) -> Iterator[Path]:
-    """Files that tools and people write into, instead of replacing them: settings, above all."""
+    """The regular files of a clone that ``is_edited_in_place`` is true of, but for its records, which are copies."""
     for entry in prefix.iterdir():
         if entry.is_file() and not entry.is_symlink():
             yield entry
-    for folder in _EDITED_FOLDERS:
-        yield from _files(prefix / folder)
-    for site in prefix.glob("lib/python*/site-packages"):
-        yield from _files(site, _EDITED_SUFFIXES)
-
-
-def _files(folder: Path, suffixes: tuple[str, ...] = ("",)) -> Iterator[Path]:
-    """The regular files below ``folder`` with one of ``suffixes``, and those of ``.dist-info`` folders."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith(suffixes) or place.endswith(".dist-info"):
-                file = Path(place, name)
-                if file.is_file() and not file.is_symlink():
+    for place in (*(prefix / folder for folder in _EDITED_FOLDERS), *prefix.glob("lib/python*/site-packages")):
+        for folder, _, names in os.walk(place):
+            for name in names:
+                file = Path(folder, name)
+                if is_edited_in_place(str(file.relative_to(prefix))) and file.is_file() and not file.is_symlink():
                     yield file
 
 

@@ -184,6 +184,13 @@ def shifted(occurrences: Occurrences, old: str, new: str, *, portable: bool = Fa
     return _after(_edits(occurrences, old, new, portable), occurrences, new, portable)
 
 
+def growth(occurrences: Occurrences, old: str, new: str) -> int:
+    """How many bytes longer ``rewrite`` from ``old`` to ``new`` makes the file; binaries keep their size."""
+    if occurrences.kind == "binary":
+        return 0
+    return sum(len(edit.after) - len(edit.before) for edit in _edits(occurrences, old, new, portable=False))
+
+
 def check_room(occurrences: Occurrences, new: str, path: str, *, portable: bool = False) -> None:
     """Raise ``NoRoomError`` if ``rewrite`` to ``new`` would, without the data."""
     for slot, members in _by_slot(occurrences):

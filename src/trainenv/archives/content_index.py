@@ -1,0 +1,158 @@
+"""What the files of this machine's environments hold: their sha256, by what ``stat`` says of them.
+
+A file that was hashed once need not be read again while device, inode, size, mtime and ctime are the same. Whoever
+writes into a file changes the ctime, which nobody can set. A new link to it changes that as well, so who links must
+note the file anew.
+
+The index is a cache: one that is damaged, locked or can't be written is done without. It is an SQLite file that several
+processes may use at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from trainenv import sharing
+
+_FILE = "contents.sqlite"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS contents (
+    device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, sha256 BLOB,
+    PRIMARY KEY (device, inode)
+) WITHOUT ROWID
+"""
+_FIND = "SELECT size, mtime_ns, ctime_ns, sha256 FROM contents WHERE device = ? AND inode = ?"
+_NOTE = "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)"
+
+_LARGEST = 256 << 20
+"""Bytes of an index that is begun anew: most of it is about files that are gone."""
+
+_WAIT_SECONDS = 5.0
+_MOST_WAITING = 20_000
+_UNSETTLED_NS = 50_000_000
+"""A file written to this recently may be written to again without another time: clocks of file systems tick slowly."""
+
+_BLOCK = 1 << 20
+
+
+class ContentIndex:
+    """The index in ``cache_dir``; leaving its block writes what was noted."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._file = cache_dir / _FILE
+        self._waiting: list[tuple[int, int, int, int, int, bytes]] = []
+        self._database: sqlite3.Connection | None = None
+        with suppress(sqlite3.Error, OSError):
+            self._database = _opened(self._file)
+
+    def __enter__(self) -> ContentIndex:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._write()
+        if self._database is not None:
+            self._database.close()
+
+    def sha256(self, status: os.stat_result) -> str | None:
+        """The sha256 of the file with ``status``, None where it is not known."""
+        if self._database is None:
+            return None
+        try:
+            row = self._database.execute(_FIND, (_signed(status.st_dev), _signed(status.st_ino))).fetchone()
+        except sqlite3.Error:
+            self._give_up()
+            return None
+        if row is None or row[:3] != (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
+            return None
+        return bytes(row[3]).hex()
+
+    def note(self, status: os.stat_result, sha256: str) -> None:
+        """Remember that the file with ``status`` has this sha256, unless it was written to just now."""
+        if abs(time.time_ns() - status.st_mtime_ns) < _UNSETTLED_NS:
+            return
+        identity = _signed(status.st_dev), _signed(status.st_ino)
+        times = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        self._waiting.append((*identity, *times, bytes.fromhex(sha256)))
+        if len(self._waiting) >= _MOST_WAITING:
+            self._write()
+
+    def hashed(self, path: str) -> tuple[os.stat_result, str] | None:
+        """The status and sha256 of a regular file, read if it must be; None if it can't, or changes meanwhile."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                return None
+            digest = hashlib.sha256()
+            while block := os.read(descriptor, _BLOCK):
+                digest.update(block)
+            after = os.fstat(descriptor)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        return (after, digest.hexdigest()) if identity(before) == identity(after) else None
+
+    def _write(self) -> None:
+        rows, self._waiting = self._waiting, []
+        if self._database is None or not rows:
+            return
+        try:
+            with self._database:
+                self._database.executemany(_NOTE, rows)
+        except (sqlite3.Error, OverflowError):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            with suppress(sqlite3.Error):
+                database.close()
+
+
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """What of ``status`` is another after any change of the file."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    sharing.make_folder(file.parent)
+    with suppress(OSError):
+        if file.stat().st_size > _LARGEST:
+            file.unlink()
+    os.close(sharing.open_file(file, os.O_RDWR))
+    try:
+        return _with_table(file)
+    except sqlite3.OperationalError:
+        raise  # Locked, read-only or no space: nothing is wrong with what it holds.
+    except sqlite3.DatabaseError:
+        file.unlink()
+        return _with_table(file)
+
+
+def _with_table(file: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(file, timeout=_WAIT_SECONDS, check_same_thread=False)
+    try:
+        with database:
+            database.execute(_TABLE)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _signed(number: int) -> int:
+    """SQLite's integers have 63 bits and a sign."""
+    return number - (1 << 64) if number >= 1 << 63 else number
