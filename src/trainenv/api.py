@@ -111,7 +111,7 @@ class Workspace:
         environment.own(self.settings, name)
         wanted = specification.gather(specs, map(Path, files), channels)
         if requirements:
-            wanted = wanted.merged(specification.Specification(requirements=tuple(requirements)))
+            wanted = wanted.merged(specification.of_requirements(requirements))
         manner = build.Manner(self._if_busy(wait, force), freeze_conda, confirm, target or Target())
         build.install(self.settings, name, wanted, self.reporter, manner, upgrade=upgrade)
         return environment.get(self.settings, name)

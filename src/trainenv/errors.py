@@ -29,9 +29,17 @@ class TrainenvError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
+        return self._line(self.cause)
+
+    @property
+    def headline(self) -> str:
+        """The line to stand over ``details``."""
+        return str(self)
+
+    def _line(self, cause: str) -> str:
         line = self.message
-        if self.cause:
-            line += f": {self.cause}"
+        if cause:
+            line += f": {cause}"
         if self.hint:
             line += f". {self.hint}" if not line.endswith((".", "?", "!")) else f" {self.hint}"
         return without_credentials(" ".join(line.split()))
@@ -64,7 +72,13 @@ class ChannelError(TrainenvError):
 
 
 class SolveError(TrainenvError):
-    """No set of packages satisfies the specification."""
+    """No set of packages satisfies the specification. ``details`` say who asks for what, and where that stands."""
+
+    @property
+    def headline(self) -> str:
+        """The line to stand over ``details``; what these say it leaves out."""
+        is_said = all(reason in self.details for reason in self.cause.split("; "))
+        return self._line("") if is_said else str(self)
 
 
 class InstallError(TrainenvError):

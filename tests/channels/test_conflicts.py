@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from tests import support
 from tests.conftest import MakeWorkspace, RunCommand, python_here
-from trainenv import SolveError, Workspace
+from trainenv import InstallError, SolveError, Workspace
+from trainenv.channels.conflicts import pypi_lines
+from trainenv.errors import InterpreterError
 
 PYTHON = f"python={python_here()}"
 
@@ -95,8 +98,9 @@ def test_the_command_line_prints_them_below_its_line(place: Workspace, trainenv:
     done = trainenv(place, "create", "-n", "chat", "two", "three")
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if not line.lstrip().startswith(("✓", "✗"))]
-    assert lines[0].startswith("trainenv: error: no set of packages")
-    assert "  two 1.0 needs one <2" in lines
+    assert lines[0].startswith("trainenv: error: no set of packages satisfies the specification. Channels asked: ")
+    assert lines.count("  two 1.0 needs one <2") == 1
+    assert done.stderr.count("one <2") == 1, "nothing is said twice"
     assert "Traceback" not in done.stderr
 
 
@@ -139,6 +143,81 @@ def test_a_line_that_can_not_be_read(
     file.write_text("-r more.txt\n")
     done = trainenv(place, "create", "-n", "chat", PYTHON, "-r", str(file))
     assert done.returncode == 2
-    assert f"{included} line 3 can't be read: " in done.stderr
+    assert f"{included} line 3: " in done.stderr
+    assert "can't be read: " in done.stderr
     assert words in done.stderr
     assert place.environments() == []
+
+
+def test_the_lines_of_a_pyproject_toml_are_named(place: Workspace, wheels: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text(
+        '[project]\nname = "My.Project"\nversion = "1"\ndependencies = ["needs_greeter >= 1", "setuptools"]\n'
+        "[dependency-groups]\ndev = [\n  'greeter>=2',  # newer\n]\n"
+    )
+    details = _details(place, PYTHON, files=[Path(f"{file}[dev]")])
+    assert f"{file} line 4: needs_greeter >= 1" in details
+    assert f"{file} line 7: greeter>=2" in details
+    assert not [line for line in details if "setuptools" in line]
+
+
+def test_a_python_that_this_machine_has_not(place: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "environment.yml"
+    file.write_text("channels: [host]\ndependencies:\n  - pip\n  - python=2.7\n")
+    with pytest.raises(InterpreterError) as error:
+        place.create("chat", files=[file])
+    assert error.value.details == (f"{file} line 4: python=2.7",)
+
+
+def test_a_package_that_can_not_be_built(place: Workspace, wheels: Path, tmp_path: Path) -> None:
+    project = tmp_path / "broken-1.0"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "broken"\nversion = "1.0"\n'
+    )
+    (project / "backend.py").write_text("def build_wheel(*_):\n    raise OSError('no compiler for Fortran here')\n")
+    with tarfile.open(wheels / "broken-1.0.tar.gz", "w:gz") as archive:
+        archive.add(project, "broken-1.0")
+    file = tmp_path / "requirements.txt"
+    file.write_text("greeter\nbroken\n")
+    with pytest.raises(InstallError) as error:
+        place.create("chat", PYTHON, files=[file])
+    assert error.value.message == "broken 1.0 could not be built"
+    assert error.value.cause == "OSError: no compiler for Fortran here"
+    assert error.value.details[-1] == f"{file} line 2: broken"
+    assert place.environments() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            "Because pandas>=3.1.0rc0 depends on numpy{python_full_version < '3.14'}>=2.0.2 and all of:\n"
+            "    pandas>=3.0.0,<=3.0.3\n    pandas>=3.0.5,<=3.0.6\ndepend on numpy>=1.26.0, we can conclude "
+            "that all of:\n    pandas>=3.0.0,<=3.0.3\n    pandas>=3.0.5\ndepend on numpy>=1.26.0. And because "
+            "pandas==3.0.4 was yanked\n(reason: slow, and wrong), we can conclude that pandas>=3.0.0 depends on c.\n"
+            "And because proj depends on numpy==1.20.0 and pandas>=3, we can conclude that it is unsatisfiable.\n",
+            [
+                "pandas>=3.1.0rc0 needs numpy>=2.0.2",
+                "pandas>=3.0.0,<=3.0.3 | >=3.0.5,<=3.0.6 needs numpy>=1.26.0",
+                "pandas==3.0.4 was yanked (reason: slow, and wrong)",
+                "you ask for numpy==1.20.0",
+                "you ask for pandas>=3",
+            ],
+        ),
+        (
+            "Because the current Python version (3.11.7) does not satisfy Python>=3.13 and a==9 depends on "
+            "Python>=3.13, we can conclude that a==9 cannot be used. And because only a<=9 is available and "
+            "you require a>=9, we can conclude that your requirements are unsatisfiable.",
+            [
+                "the current Python version (3.11.7) does not satisfy Python>=3.13",
+                "a==9 needs Python>=3.13",
+                "only a<=9 is available",
+                "you ask for a>=9",
+            ],
+        ),
+    ],
+)
+def test_each_reason_of_uv_is_one_line(text: str, lines: list[str]) -> None:
+    assert pypi_lines(text, {"proj"}) == lines

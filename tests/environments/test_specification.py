@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainenv.environments.specification import Specification, gather, read_file, requested_names
+from trainenv.environments.specification import gather, of_requirements, read_file, requested_names
 from trainenv.errors import SpecificationError, TrainenvError
 
 ENVIRONMENT_YML = """
@@ -30,34 +30,32 @@ def _written(folder: Path, name: str, text: str | bytes) -> Path:
 
 
 def test_an_environment_yml_is_read(tmp_path: Path) -> None:
+    _written(tmp_path, "more.txt", "pandas\n")
     found = read_file(_written(tmp_path, "environment.yml", ENVIRONMENT_YML))
     assert found.name == "my_env"
     assert found.channels == ("conda-forge",)
     assert found.conda == ("python=3.11", "pip")
-    assert found.requirements == ("numpy<2", "-r more.txt")
+    assert [line.text for line in found.requirements] == ["numpy<2", "pandas"]
     assert found.folder == tmp_path
     assert found.variables == {"TOKENIZERS_PARALLELISM": "false"}
 
 
 def test_an_environment_yml_is_recognised_under_any_name(tmp_path: Path) -> None:
+    _written(tmp_path, "more.txt", "pandas\n")
     found = gather(files=[_written(tmp_path, "requirements_chat.txt", ENVIRONMENT_YML)])
     assert found.conda == ("python=3.11", "pip")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "numpy\n",
-        "# comment\n--index-url file:///somewhere\nnumpy==1.26.4 ; python_version > '3.8'\n",
-        "-e .\n",
-        "demo @ file:///tmp/demo.whl\n",
-        "torch>=2 \\\n  --hash=sha256:00\n",
-        "\ufeffnumpy\n",
-    ],
-)
-def test_requirements_are_passed_on_as_they_are(tmp_path: Path, text: str) -> None:
-    file = _written(tmp_path, "any.name", text)
-    assert read_file(file).requirement_files == (file,)
+def test_sections_and_files_of_several_specifications_go_together(tmp_path: Path) -> None:
+    files = [_written(tmp_path, "one.yml", ENVIRONMENT_YML.replace("- -r more.txt", "- ./local"))]
+    files.append(_written(tmp_path, "two.yml", "dependencies:\n  - pip:\n    - other\n"))
+    files.append(_written(tmp_path, "three.txt", "third\n"))
+    assert [line.text for line in gather(files=files).requirements] == [
+        "numpy<2",
+        f"{tmp_path}/local",
+        "other",
+        "third",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,9 +94,10 @@ def test_the_command_lines_channels_come_first(tmp_path: Path) -> None:
     assert gather(files=[file], channels=["a"]).channels == ("a", "b")
 
 
-def test_requested_names_follow_includes_and_skip_urls(tmp_path: Path) -> None:
+def test_requested_names_follow_includes_and_skip_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     _written(tmp_path, "more.txt", "Scikit_Learn[extra]>=1 # why\n./local/path\n--pre\n-r more.txt\n")
-    specification = Specification(requirements=("numpy<2", "-r more.txt", "git+file:///x"), folder=tmp_path)
+    specification = of_requirements(("numpy<2", "-r more.txt", "git+file:///x"))
     assert requested_names(specification) == ["numpy", "Scikit_Learn"]
 
 

@@ -241,11 +241,12 @@ def solve(
         raise _silent(f"channel {', '.join(source.name for source in sources)}", access) from None
     except SolverError as error:
         machine = Machine({name: str(package.version) for name, package in virtual.items()}, target.is_this_machine)
+        reasons = [access.public(line) for line in conda_lines(str(error), machine)]
         raise SolveError(
             "no set of packages satisfies the specification",
-            cause=access.public(_one_line(str(error))),
+            cause="; ".join(reasons) or access.public(_one_line(str(error))),
             hint=way_out(str(error)) or _asked(sources, target),
-            details=[access.public(line) for line in conda_lines(str(error), machine)],
+            details=reasons,
         ) from None
     except (GatewayError, FetchRepoDataError, OSError) as error:
         raise ChannelError(

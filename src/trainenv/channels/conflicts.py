@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _MOST_VERSIONS = 4
@@ -91,24 +91,51 @@ def _shortened(text: str) -> str:
     return text if len(every) <= _MOST_VERSIONS else f"{name} {every[0]} | ... | {every[-1]}"
 
 
-def pypi_lines(text: str) -> list[str]:
-    """What uv's resolver says, as one line for each reason."""
+_REQUIREMENT = r"[A-Za-z0-9][\w.-]*(?:\[[^]]*\])?(?:[=<>!~]\S*)?"
+_CLAUSE = re.compile(
+    r",? and (?=all versions of |there (?:is|are) |you require |only |the (?:current|requested) Python "
+    rf"|{_REQUIREMENT}(?: \| \S+)* (?:depends? on|was|were|has|have|is|are|cannot|could) )"
+)
+_SEVERAL = re.compile(
+    r"(?:all|any|one) of: (?P<name>[A-Za-z0-9][\w.-]*)(?P<first>\S*)(?P<more>(?: (?P=name)(?:[=<>!~]\S*)?(?=[ .,]|$))*)"
+)
+
+
+def pypi_lines(text: str, projects: Collection[str] = ()) -> list[str]:
+    """What uv's resolver says, as one line for each reason.
+
+    ``projects`` are the names of projects whose dependencies were asked for: what they need, the user asks for.
+    """
     text = text.split("\nhint:", 1)[0]
     start = re.search(r"Because ", text)
     if start is None:
         return []
-    sentences = re.split(r"\. (?=And because|Because)", " ".join(text[start.start() :].split()))
-    reasons: list[str] = []
-    for sentence in sentences:
+    text = " ".join(text[start.start() :].split())
+    text = re.sub(r"(?<=\w)\{[^}]*\}", "", text)  # the markers of requirements, which hold here
+    text = _SEVERAL.sub(_alternatives, text)
+    lines: list[str] = []
+    for sentence in re.split(r"\. (?=And because|Because)", text):
         given, _, _ = sentence.partition(", we can conclude")
-        reasons += re.split(r",? and (?=all versions of |there (?:is|are) |you require |only |\S+ depends on )", given)
-    return list(dict.fromkeys(_reason(reason) for reason in reasons))
+        for clause in _CLAUSE.split(re.sub(r"^(And because|Because) ", "", given.strip().rstrip("."))):
+            lines += _reasons(clause.strip(), projects)
+    return list(dict.fromkeys(lines))
 
 
-def _reason(text: str) -> str:
-    text = re.sub(r"^(And because|Because) ", "", text.strip().rstrip("."))
-    text = re.sub(r"^you require ", "you ask for ", text)
-    text = re.sub(r"^(?:all versions of )?(\S+) depends? on ", r"\1 needs ", text)
+def _alternatives(match: re.Match[str]) -> str:
+    """``pandas>=3,<4 pandas>=5`` as ``pandas>=3,<4 | >=5``."""
+    more = (one.removeprefix(match["name"]) or one for one in match["more"].split())
+    return " | ".join([f"{match['name']}{match['first']}", *more])
+
+
+def _reasons(clause: str, projects: Collection[str]) -> Iterator[str]:
+    if clause.startswith("you require "):
+        yield from (f"you ask for {each}" for each in clause.removeprefix("you require ").split(" and "))
+        return
+    clause = re.sub(r"^(?:all versions of )?(.+?) depends? on ", r"\1 needs ", clause)
+    who, needs, what = clause.partition(" needs ")
+    if needs and re.split(r"[=<>!~ \[]", who)[0] in projects:
+        yield from (f"you ask for {each}" for each in what.split(" and "))
+        return
     # uv joins a need and the constraint of a file that speaks of the same package.
-    text = re.sub(r" needs (([\w.-]+)\S*) and (\2[<>=!~]\S*)$", r" needs \1, and \3 is wanted as well", text)
-    return re.sub(r"^(\S+) was not found in .*", r"\1: no package index has it", text)
+    clause = re.sub(r" needs (([\w.-]+)\S*) and (\2[<>=!~]\S*)$", r" needs \1, and \3 is wanted as well", clause)
+    yield re.sub(r"^(\S+) was not found in .*", r"\1: no package index has it", clause)

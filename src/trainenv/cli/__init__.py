@@ -39,7 +39,7 @@ def _guarded(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code
     except TrainenvError as error:
-        _say(f"error: {error}", error.details)
+        _say(f"error: {error.headline}", error.details)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         _say(": ".join(["interrupted", *map(str, interrupt.args)]))

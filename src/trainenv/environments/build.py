@@ -26,10 +26,11 @@ from trainenv.environments.records import (
     write_note,
 )
 from trainenv.environments.requests import blame
+from trainenv.environments.requirement_lines import uv_options
 from trainenv.environments.solution import Solution
-from trainenv.environments.specification import Specification, named_sources, requested_names
+from trainenv.environments.specification import Specification, named_sources, remarks, requested_names
 from trainenv.environments.staging import Staging, require, staged
-from trainenv.errors import DeclinedError, InstallError, SolveError, SpecificationError
+from trainenv.errors import DeclinedError, InstallError, InterpreterError, SolveError, SpecificationError
 from trainenv.progress import Reporter, gathered
 from trainenv.settings import Settings
 
@@ -57,6 +58,7 @@ def create(
     """Make environment ``name``. Raises a ``TrainenvError``, leaving nothing behind, when it can't."""
     require(settings, name, exists=False)
     settings = condarc.applied(settings)
+    _give_remarks(specification, reporter)
     if manner.confirm is not None:
         with _explained(specification):
             found = solution.for_create(settings, name, specification, reporter, manner.target)
@@ -85,6 +87,7 @@ def install(
 ) -> None:
     """Add packages to environment ``name``; with ``upgrade`` the named PyPI ones as new as may be."""
     settings = condarc.applied(settings)
+    _give_remarks(specification, reporter)
     newer = {canonical_name(each) for each in requested_names(specification)} if upgrade else ()
 
     def solve(prefix: Path, reporter: Reporter) -> Solution:
@@ -133,12 +136,17 @@ def _change(
     registry.register(settings.prefix_of(name))
 
 
+def _give_remarks(specification: Specification, reporter: Reporter) -> None:
+    for line in remarks(specification):
+        reporter.notice(line)
+
+
 @contextmanager
 def _explained(specification: Specification) -> Iterator[None]:
     """Where the block finds that the specification can't be met, say which lines of its files ask for it."""
     try:
         yield
-    except SolveError as error:
+    except (SolveError, InstallError, InterpreterError) as error:
         blame(error, specification)
         raise
 
@@ -250,7 +258,7 @@ def _fill_pypi(
         _refuse_names_of_conda(prefix)
     wheels.install(
         prefix,
-        platform=found.target.uv_platform(),
+        options=[*found.target.uv_platform(), *uv_options(specification.requirements)],
         folder=specification.folder,
         cache_dir=settings.cache_dir,
         keep_open=keep_open,

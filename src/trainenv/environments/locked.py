@@ -7,12 +7,13 @@ left to a solver.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
@@ -264,6 +265,11 @@ def same_version(one: str, other: str) -> bool:
         return Version(one) == Version(other)
     except InvalidVersion:
         return one == other
+
+
+def file_url(path: str | os.PathLike[str]) -> str:
+    """The ``file://`` URL of an absolute path as uv and pixi write it: a lock read back gives the same bytes."""
+    return "file://" + quote(os.fspath(path), safe="/!$&'()*+,:;=@[]^|~")
 
 
 def local_path(url: str) -> Path | None:

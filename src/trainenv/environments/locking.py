@@ -15,8 +15,8 @@ from trainenv.environments.lockfiles import explicit, pixi, pylock
 from trainenv.environments.preview import Plan
 from trainenv.environments.records import canonical_name
 from trainenv.environments.requests import blame
-from trainenv.environments.specification import Specification
-from trainenv.errors import SolveError, SpecificationError, UsageError
+from trainenv.environments.specification import Specification, remarks
+from trainenv.errors import InterpreterError, SolveError, SpecificationError, UsageError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
@@ -87,11 +87,13 @@ def lock(settings: Settings, specification: Specification, targets: Sequence[Tar
     names = [target.subdir for target in targets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"{', '.join(sorted(twice))} is named twice", hint="Name each platform once")
+    for line in remarks(specification):
+        reporter.notice(line)
     every, sizes = [], {}
     for target in targets:
         try:
             locked, sizes[target.subdir] = _lock(settings, specification, target, reporter)
-        except SolveError as error:
+        except (SolveError, InterpreterError) as error:
             blame(error, specification)
             raise
         every.append(locked)

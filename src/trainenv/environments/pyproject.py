@@ -25,6 +25,7 @@ class Project:
     ``dependencies`` are requirement lines, those of the chosen extras and groups included.
     """
 
+    name: str
     dependencies: tuple[str, ...]
     extras: tuple[str, ...]
     groups: tuple[str, ...]
@@ -77,6 +78,7 @@ def read(file: Path, text: str, chosen: Iterable[str] = ()) -> Project:
             lines += _group(file, groups, named_groups, name, ())
     python = project.get("requires-python")
     return Project(
+        str(project.get("name") or ""),
         tuple(lines),
         tuple(extras[_key(name)] for name in chosen if _key(name) in extras),
         tuple(named_groups[_key(name)] for name in chosen if _key(name) in named_groups),

@@ -3,39 +3,70 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from trainenv.credentials import without_credentials
 from trainenv.environments.records import canonical_name
-from trainenv.environments.specification import Specification
-from trainenv.errors import SolveError
+from trainenv.environments.specification import Specification, project_requirements
+from trainenv.errors import SolveError, TrainenvError
 
 _ENTRY = re.compile(r"^\s*(?:- )?\s*[\"']?(?:[\w./:-]+::)?([A-Za-z0-9][\w.-]*)")
-_INCLUDE = re.compile(r"^\s*(?:- )?\s*(?:-r|--requirement|-c|--constraint)[ =]?(\S+)")
 
 
-def blame(error: SolveError, specification: Specification) -> None:
+def blame(error: TrainenvError, specification: Specification) -> None:
     """Add to ``error`` the lines of the specification's files that ask for what it names."""
-    words = {canonical_name(word) for line in error.details for word in re.findall(r"[A-Za-z0-9][\w.-]*", line)}
-    files = [*specification.files, *specification.requirement_files]
-    error.details = (*error.details, *lines_naming(words, files))
+    said = error.details if error.details and isinstance(error, SolveError) else [error.message]
+    words = {canonical_name(word) for line in said for word in re.findall(r"[A-Za-z0-9][\w.-]*", line)}
+    error.details = (*error.details, *lines_naming(words, specification))
 
 
-def lines_naming(names: Collection[str], files: Sequence[Path]) -> list[str]:
-    """The lines of ``files``, and of those they include, that ask for a package of ``names`` (canonical)."""
-    return list(dict.fromkeys(_lines(names, list(files))))
+def lines_naming(names: Collection[str], specification: Specification) -> list[str]:
+    """The lines of the files of ``specification`` that ask for a package of ``names`` (canonical)."""
+    found = [*_in_environment_files(names, specification), *_in_requirements(names, specification)]
+    found += _in_projects(names, specification)
+    return list(dict.fromkeys(map(without_credentials, found)))
 
 
-def _lines(names: Collection[str], pending: list[Path]) -> Iterator[str]:
-    seen: set[Path] = set()
-    while pending:
-        file = pending.pop(0)
-        if file in seen or not file.is_file():
-            continue
-        seen.add(file)
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-            if included := _INCLUDE.match(line):
-                pending.append(file.parent / included[1].strip("\"'"))
-            elif (entry := _ENTRY.match(line)) and canonical_name(entry[1].rstrip(".-")) in names:
-                asked = line.strip().removeprefix("- ").rstrip("\\ ")
-                yield f"{file} line {number}: {asked}"
+def _in_environment_files(names: Collection[str], specification: Specification) -> Iterator[str]:
+    for file in specification.files:
+        for number, line in _lines_of(file):
+            if (
+                (entry := _ENTRY.match(line))
+                and canonical_name(entry[1].rstrip(".-")) in names
+                and line.strip() != "- pip:"
+            ):
+                yield f"{file} line {number}: {line.strip().removeprefix('- ')}"
+
+
+def _in_requirements(names: Collection[str], specification: Specification) -> Iterator[str]:
+    for line in specification.requirements:
+        if line.place and (requirement := line.requirement) and canonical_name(requirement.name) in names:
+            yield f"{line.place}: {line.shown}"
+        if line.option == "--constraint" and (file := Path(line.value)).is_file():
+            for number, text in _lines_of(file):
+                if (entry := _ENTRY.match(text)) and canonical_name(entry[1].rstrip(".-")) in names:
+                    yield f"{file} line {number}: {text.strip()}"
+
+
+def _in_projects(names: Collection[str], specification: Specification) -> Iterator[str]:
+    wanted = [str(each) for each in project_requirements(specification) if canonical_name(each.name) in names]
+    for file in specification.projects:
+        for number, line in _lines_of(file):
+            for text in re.findall(r"\"([^\"]+)\"|'([^']+)'", line):
+                if _normal(written := "".join(text)) in wanted:
+                    yield f"{file} line {number}: {written}"
+
+
+def _lines_of(file: Path) -> Iterator[tuple[int, str]]:
+    if file.is_file():
+        yield from enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1)
+
+
+def _normal(text: str) -> str:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return str(Requirement(text))
+    except InvalidRequirement:
+        return ""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainenv.channels.credentials import addresses_in
 from trainenv.credentials import without_credentials
-from trainenv.environments import lockfiles, pyproject
+from trainenv.environments import lockfiles, pyproject, requirement_lines
 from trainenv.environments.locked import LockedEnvironment
 from trainenv.environments.records import canonical_name
+from trainenv.environments.requirement_lines import RequirementLine
 from trainenv.errors import SpecificationError
 from trainenv.settings import current_folder
 
@@ -38,17 +40,17 @@ _TOML = {
 class Specification:
     """What an environment shall hold.
 
-    ``conda`` are MatchSpecs, ``channels`` in order of priority, ``requirement_files`` files in
-    pip's format or ``pyproject.toml`` with its ``extras`` and ``groups`` that are wanted,
-    ``requirements`` lines in pip's format whose relative paths begin at ``folder``. ``locked`` says
-    exactly what to install. ``requires_python`` is the version that files say they are for.
-    ``name`` and ``variables`` are what an ``environment.yml`` gives, ``files`` where these lie.
+    ``conda`` are MatchSpecs, ``channels`` in order of priority, ``requirements`` what pip's format
+    says. ``projects`` are ``pyproject.toml`` files with their ``extras`` and ``groups`` that are wanted.
+    ``locked`` says exactly what to install. ``requires_python`` is the version that files say they are for.
+    ``folder`` is where uv runs, and looks for its own settings. ``name`` and ``variables`` are what an
+    ``environment.yml`` gives, ``files`` where these lie.
     """
 
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
-    requirements: tuple[str, ...] = ()
-    requirement_files: tuple[Path, ...] = ()
+    requirements: tuple[RequirementLine, ...] = ()
+    projects: tuple[Path, ...] = ()
     extras: tuple[str, ...] = ()
     groups: tuple[tuple[Path, str], ...] = ()
     requires_python: str | None = None
@@ -60,7 +62,7 @@ class Specification:
 
     @property
     def wants_pypi(self) -> bool:
-        return bool(self.requirements or self.requirement_files)
+        return bool(self.requirements or self.projects)
 
     @property
     def locks_conda(self) -> bool:
@@ -73,14 +75,12 @@ class Specification:
         return self.locked is not None and "pypi" in self.locked.halves
 
     def merged(self, other: Specification) -> Specification:
-        """Both together; ``self`` comes first. Only one of them may have requirement lines."""
-        if self.requirements and other.requirements:
-            raise SpecificationError("two environment.yml files have a pip: section", hint="Join them into one file")
+        """Both together; ``self`` comes first."""
         return Specification(
             conda=self.conda + other.conda,
             channels=self.channels + tuple(name for name in other.channels if name not in self.channels),
-            requirements=self.requirements or other.requirements,
-            requirement_files=self.requirement_files + other.requirement_files,
+            requirements=self.requirements + other.requirements,
+            projects=self.projects + other.projects,
             extras=self.extras + other.extras,
             groups=self.groups + other.groups,
             requires_python=",".join(filter(None, (self.requires_python, other.requires_python))) or None,
@@ -98,6 +98,12 @@ def gather(specs: Sequence[str] = (), files: Iterable[Path] = (), channels: Sequ
     for file in files:
         found = found.merged(read_file(file))
     return Specification(channels=tuple(channels)).merged(found)
+
+
+def of_requirements(lines: Iterable[str]) -> Specification:
+    """What ``lines`` in pip's format ask for that stand in no file."""
+    folder = Path(current_folder())
+    return Specification(requirements=requirement_lines.of_lines(lines, folder, _load_requirements), folder=folder)
 
 
 def checked_spec(spec: str, where: str) -> str:
@@ -126,11 +132,12 @@ def read_file(file: Path, platform: str | None = None) -> Specification:
     if kind == "environment.yml":
         return _read_environment_yml(file, text)
     if kind == "requirements.txt":
-        return Specification(requirement_files=(file.absolute(),))
+        file, folder = file.absolute(), Path(current_folder())
+        return Specification(requirements=requirement_lines.read(text, file, folder, _load_requirements))
     if kind == "pyproject.toml":
         project = pyproject.read(file, text, chosen)
         return Specification(
-            requirement_files=(file.absolute(),),
+            projects=(file.absolute(),),
             extras=project.extras,
             groups=tuple((file.absolute(), group) for group in project.groups),
             requires_python=project.requires_python,
@@ -158,76 +165,81 @@ def requested_names(specification: Specification) -> list[str]:
 
 def named_requirements(specification: Specification) -> list[Requirement]:
     """The requirements that have a name, in order; paths, editables and options are left out."""
-    found = (_requirement(line) for line, _ in _requirement_lines(specification))
-    return [requirement for requirement in found if requirement]
+    return [
+        *(requirement for line in specification.requirements if (requirement := line.requirement)),
+        *project_requirements(specification),
+    ]
+
+
+def project_requirements(specification: Specification) -> Iterator[Requirement]:
+    """What the projects of ``specification`` depend on, with the extras and groups that are wanted."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for project in _projects(specification):
+        for text in project.dependencies:
+            with suppress(InvalidRequirement):
+                yield Requirement(text)
+
+
+def project_names(specification: Specification) -> set[str]:
+    """The names of its projects, canonical."""
+    return {canonical_name(project.name) for project in _projects(specification)}
+
+
+def _projects(specification: Specification) -> Iterator[pyproject.Project]:
+    for file in specification.projects:
+        groups = (group for owner, group in specification.groups if owner == file)
+        yield pyproject.read(file, _read_text(file), (*specification.extras, *groups))
 
 
 def required_hashes(specification: Specification) -> tuple[dict[str, set[str]], bool]:
     """The sha256 that requirements allow, by canonical name, and whether any hash is asked for at all."""
     allowed: dict[str, set[str]] = {}
     required = False
-    for line, _ in _requirement_lines(specification):
-        required |= "--hash" in line or line.strip() == "--require-hashes"
-        if requirement := _requirement(line):
-            hashes = re.findall(r"--hash[= ]sha256:([0-9a-fA-F]+)", line)
-            allowed.setdefault(canonical_name(requirement.name), set()).update(digest.lower() for digest in hashes)
+    for line in specification.requirements:
+        required |= bool(line.hashes or line.other_hashes) or line.option == "--require-hashes"
+        if line.hashes and (requirement := line.requirement):
+            allowed.setdefault(canonical_name(requirement.name), set()).update(line.hashes)
     return allowed, required
 
 
 def named_sources(specification: Specification) -> list[str]:
     """Lines of the requirements that name indexes and folders of wheels, as a later install may need them."""
-    found = []
-    for line, _ in _requirement_lines(specification):
-        if match := re.match(r"(-i|--index-url|--extra-index-url|-f|--find-links)[ =]+(.+)", line):
-            option = "--find-links" if match[1] in ("-f", "--find-links") else "--extra-index-url"
-            place = match[2].strip()
-            if "://" not in place and not place.startswith("$"):
-                place = str(specification.folder / place)
-            found.append(f"{option} {without_credentials(place)}")
-    return found
+    option_of = {
+        "--index-url": "--extra-index-url",
+        "--extra-index-url": "--extra-index-url",
+        "--find-links": "--find-links",
+    }
+    return [
+        f"{option_of[line.option]} {without_credentials(line.value)}"
+        for line in specification.requirements
+        if line.option in option_of
+    ]
 
 
 def addresses(specification: Specification) -> list[str]:
     """The web addresses in the requirements and their constraints, with the secrets that they may hold."""
     found = [address for name in specification.conda for address in addresses_in(name)]
-    for line, folder in _requirement_lines(specification):
-        found += addresses_in(line)
-        if (match := re.match(r"(?:-c|--constraint)[ =]?(.+)", line)) and (file := folder / match[1].strip()).is_file():
+    for line in specification.requirements:
+        found += addresses_in(line.value)
+        if line.option == "--constraint" and (file := Path(line.value)).is_file():
             found += addresses_in(_read_text(file))
     return found
 
 
-def _requirement_lines(specification: Specification) -> Iterator[tuple[str, Path]]:
-    """The requirements line by line, includes followed, with the folder of the file that each is in."""
-    pending = [(line, specification.folder) for line in specification.requirements]
-    pending += [(f"-r {file}", file.parent) for file in specification.requirement_files]
-    seen: set[Path] = set()
-    while pending:
-        line, folder = pending.pop(0)
-        line = re.sub(r"(^|\s)#.*", "", line).strip()
-        match = re.match(r"(?:-r|--requirement)[ =]?(.+)", line)
-        if not match:
-            yield line, folder
-            continue
-        file = folder / match[1].strip()
-        if file not in seen and file.is_file():
-            seen.add(file)
-            text = _read_text(file)
-            if _recognise(text) == "pyproject.toml":
-                chosen = (*specification.extras, *(group for owner, group in specification.groups if owner == file))
-                yield from ((row, file.parent) for row in pyproject.read(file, text, chosen).dependencies)
-            else:
-                joined = re.sub(r"\\\r?\n", " ", text)
-                pending[:0] = [(row, file.parent) for row in joined.splitlines()]
+def remarks(specification: Specification) -> list[str]:
+    """What is worth a notice in how the requirements are taken."""
+    return [line.remark for line in specification.requirements if line.remark]
 
 
-def _requirement(line: str) -> Requirement | None:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        return Requirement(line.split(" --", maxsplit=1)[0].rstrip("\\ "))
-    except InvalidRequirement:
-        return None
+def _load_requirements(file: Path) -> str:
+    """The text of a file that requirements include."""
+    text = _read_text(file)
+    if text.strip() and (kind := _recognise(text)) != "requirements.txt":
+        raise SpecificationError(
+            f"{file} is no requirements file", cause=f"it is of another kind, {kind}", hint="Name it by itself, with -f"
+        )
+    return text
 
 
 def _read_text(file: Path) -> str:
@@ -306,11 +318,12 @@ def _read_environment_yml(file: Path, text: str) -> Specification:
                 f"variables in {file} must map names to texts", cause=f"{_shown(key)} is {_shown(value)}"
             )
     name = content.get("name")
+    folder = file.absolute().parent
     return Specification(
         conda=tuple(conda),
         channels=tuple(channel for channel in channels if channel != "nodefaults"),
-        requirements=tuple(requirements),
-        folder=file.absolute().parent,
+        requirements=requirement_lines.of_lines(requirements, folder, _load_requirements, file.absolute()),
+        folder=folder,
         name=None if name is None else str(name),
         variables={str(key): str(value) for key, value in variables.items()},
         files=(file.absolute(),),

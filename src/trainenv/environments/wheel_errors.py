@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from trainenv.channels import refusals
 from trainenv.channels.access import Access
@@ -12,7 +11,8 @@ from trainenv.channels.conflicts import pypi_lines
 from trainenv.channels.pypi import index_addresses, indexes_of_uv
 from trainenv.channels.refusals import Refusal
 from trainenv.credentials import without_credentials
-from trainenv.environments.specification import Specification, named_requirements, named_sources
+from trainenv.environments.requirement_lines import RequirementLine
+from trainenv.environments.specification import Specification, named_sources, project_names
 from trainenv.errors import InstallError, SolveError, SpecificationError, TrainenvError
 
 
@@ -30,53 +30,100 @@ def keyring_helps(refused: Sequence[Refusal], access: Access) -> bool:
     return any(answer is not None for answer in answers)
 
 
-def solve_error(output: str, specification: Specification, refused: Sequence[Refusal]) -> TrainenvError:
-    """Why no set of packages could be found, from what uv said."""
+def solve_error(
+    output: str, specification: Specification, sent: Sequence[RequirementLine], refused: Sequence[Refusal]
+) -> TrainenvError:
+    """Why no set of packages could be found, from what uv said. Its standard input began with the lines ``sent``."""
     text = cause(output)
-    asked = ", ".join([str(file) for file in specification.requirement_files]) or "the pip requirements"
-    if unreadable := _unreadable(text):
+    files = [*specification.projects, *(line.place.file for line in specification.requirements if line.place)]
+    if any(line.place is None for line in specification.requirements):
+        files = [*specification.files, *files]
+    asked = ", ".join(map(str, dict.fromkeys(files))) or "the pip requirements"
+    if unreadable := _unreadable(output, sent):
         return unreadable
     if refused:
         return refused[0].error()
+    if failed := _build_failure(output):
+        return failed
     if re.search(r"error sending request|Failed to fetch|dns error|Connection refused|timed out", output):
         return InstallError(
             "the package index can't be reached",
             cause=text,
             hint="Check the network and pip's settings (`pip config list`); trainenv uses the same",
         )
+    conflict = pypi_lines(output, project_names(specification))
+    reasons = conflict or _by_place(output, specification)
     return SolveError(
         f"{asked} can't be satisfied",
-        cause=text,
-        hint="Change the requirement, or the Python version",
-        details=tuple(pypi_lines(output)) or tuple(_by_url(output, specification)),
+        cause="; ".join(conflict) or text,
+        hint="Change the requirement, or the Python version" if conflict else "Change the requirement",
+        details=reasons,
     )
 
 
-def _unreadable(text: str) -> SpecificationError | None:
-    """The line of a file that uv can't read; uv counts the characters before it."""
-    every = re.findall(r"in `([^`]+)` at position (\d+)", text)
-    if not every:
-        return None
-    file, position = every[-1][0], int(every[-1][1])
-    try:
-        content = Path(file).read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return None
-    number = content.encode()[:position].count(b"\n") + 1
-    rest = text.rpartition(f"at position {position}")[2].strip(" .^")
-    return SpecificationError(f"{file} line {number} can't be read", cause=rest, hint="Mend the line")
+_POSITION = re.compile(r"in `-` at position (?P<position>\d+)|`-` at line (?P<line>\d+)|: -:(?P<row>\d+):\d+")
 
 
-def _by_url(output: str, specification: Specification) -> list[str]:
-    """The requirements whose URL uv complains of."""
-    asked = {requirement.url: requirement.name for requirement in named_requirements(specification) if requirement.url}
-    return [f"you ask for {name}, by its address" for url, name in asked.items() if without_credentials(url) in output]
+def _unreadable(output: str, sent: Sequence[RequirementLine]) -> SpecificationError | None:
+    """The line that uv can't read, of those that were ``sent`` to it."""
+    match = _POSITION.search(output)
+    if match is None:
+        return None
+    if match["position"]:
+        before = "".join(f"{line.text}\n" for line in sent).encode()[: int(match["position"])]
+        number = before.count(b"\n")
+    else:
+        number = int(match["line"] or match["row"]) - 1
+    if number >= len(sent):
+        return None
+    line = sent[number]
+    said = _POSITION.sub("", output).split("cause:", 1)[-1].split("\nhint:", 1)[0]
+    why = said.strip().splitlines()[0].removeprefix("error:").strip(" :")
+    where = f"{line.place}: {line.shown!r}" if line.place else repr(line.shown)
+    return SpecificationError(f"{where} can't be read", cause=why, hint="Mend the line")
+
+
+def _by_place(output: str, specification: Specification) -> list[str]:
+    """The requirements whose address or path uv complains of."""
+    found = []
+    for line in specification.requirements:
+        requirement = line.requirement
+        place = requirement.url if requirement else line.value if re.search(r"[/:]", line.value) else None
+        place = re.sub(r"^\w+\+|[\[#].*| ;.*|@[^/@]*$", "", place or "")
+        if place and without_credentials(place) in output:
+            found.append(f"{line.place}: {line.shown}" if line.place else f"you ask for {line.shown}")
+    return found
+
+
+_FAILED_BUILD = re.compile(r"Failed to (?:download and )?build `?(?P<what>[^`\n]+?)`?$", re.MULTILINE)
+_MOST_BUILD_LINES = 12
+
+
+def _build_failure(output: str) -> InstallError | None:
+    """The package that came as source and could not be built, with the last lines of its build."""
+    match = _FAILED_BUILD.search(output)
+    if match is None:
+        return None
+    what = match["what"].replace("==", " ")
+    _, _, said = output[match.end() :].rpartition("[stderr]")
+    lines = [line.strip() for line in said.split("\nhint:", 1)[0].splitlines() if line.strip()]
+    if "[stderr]" not in output or not lines:
+        lines = [cause(output[match.end() :])]
+    return InstallError(
+        f"{what} could not be built",
+        cause=lines[-1],
+        hint="It came as source: ask for a version that has a wheel for this Python and machine, or install what its "
+        "build needs; nothing was changed",
+        details=lines[-_MOST_BUILD_LINES:] if len(lines) > 1 else (),
+    )
 
 
 def install_error(output: str, access: Access) -> InstallError:
     """Why what was resolved could not be installed, from what uv said."""
     if found := refusals.in_message(output, access):
         return found.error()
+    if failed := _build_failure(output):
+        return failed
     return InstallError("the PyPI packages could not be installed", cause=cause(output), hint="Nothing was changed")
 
 

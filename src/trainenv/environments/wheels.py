@@ -23,6 +23,8 @@ from trainenv.environments.locked import LockedWheel, same_version
 from trainenv.environments.lockfiles.pylock import OWN as PYLOCK
 from trainenv.environments.lockfiles.pylock import read_own
 from trainenv.environments.records import Distribution, canonical_name, distributions
+from trainenv.environments.requirement_lines import for_uv
+from trainenv.environments.requirement_lines import uv_options as requirement_options
 from trainenv.environments.specification import Specification, addresses, named_requirements, required_hashes
 from trainenv.environments.wheel_errors import cause, indexes_of, install_error, keyring_helps, refused, solve_error
 from trainenv.environments.wheel_progress import WheelProgress
@@ -56,10 +58,11 @@ def resolve(
     _write_preferences(pylock, {**{key: item.version for key, item in given.items()}, **preferred})
     for address in addresses(specification):
         access.credentials.learn_index(address)
-    lines = [*sources, *specification.requirements, *filter(None, map(_requirement, kept))]
+    asked = for_uv(specification.requirements)
+    lines = [*(line.text for line in asked), *_found(sources), *filter(None, map(_requirement, kept))]
     arguments = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", "pylock.toml"]
     arguments += ["--output-file", str(pylock), *python, *uv_options(specification.folder), *constraint_options()]
-    arguments += ["-", *(str(file) for file in specification.requirement_files)]
+    arguments += [*requirement_options(specification.requirements), "-", *map(str, specification.projects)]
     for extra in specification.extras:
         arguments += ["--extra", extra]
     for file, name in specification.groups:
@@ -86,7 +89,7 @@ def resolve(
             failure = _compile_beside(given, compile_with, into, cache_dir)
             refusals = refused(failure, indexes, access) if failure is not None else []
     if failure is not None:
-        error = solve_error(failure, specification, refusals)
+        error = solve_error(failure, specification, asked, refusals)
         if "--exclude-newer" in python and isinstance(error, SolveError):
             error.hint = "--exclude-newer leaves out what is newer, and what has no date: give a later day, or none"
         raise error
@@ -94,6 +97,12 @@ def resolve(
     # uv counts from where the file is now, and that is not where it will be.
     pylock.write_text(_RELATIVE_PATH.sub(lambda match: _absolute(match, pylock.parent), text), encoding="utf-8")
     _check_hashes(specification, locked(into), preferred)
+
+
+def _found(sources: Sequence[str]) -> list[str]:
+    """``sources`` without the folders of wheels that are gone."""
+    places = [(line, line.partition(" ")[2]) for line in sources]
+    return [line for line, place in places if "://" in place or os.path.exists(place)]
 
 
 def _compile_beside(
@@ -154,8 +163,7 @@ def _check_hashes(specification: Specification, wheels: Sequence[LockedWheel], i
         raise SolveError(
             f"{wheel.name} {wheel.version} has not the hash that the requirements ask for",
             cause=f"{wheel.location.rpartition('/')[2]} has sha256 {wheel.sha256 or 'unknown'}, "
-            + ("another one" if wheel.name in allowed else "none")
-            + " is listed",
+            + ("another one is listed" if wheel.name in allowed else "no sha256 of it is listed"),
             hint="Somebody changed the file, or the requirements lack a package: lock them again, or take --hash out",
         )
 
@@ -168,11 +176,11 @@ def install(
     keep_open: tuple[int, ...],
     reporter: Reporter,
     access: Access,
-    platform: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> None:
     """Install what the ``pylock.toml`` of ``prefix`` says, every file checked against its sha256.
 
-    ``platform`` is uv's option that says for which platform, where that is not this machine as it is.
+    ``options`` are uv's, on the platform where that is not this machine as it is, and on how and with what to build.
     """
     installed = {(each.key, each.version) for each in distributions(prefix)}
     coming = {wheel.name: wheel.size or 0 for wheel in locked(prefix) if (wheel.name, wheel.version) not in installed}
@@ -180,7 +188,7 @@ def install(
         reporter.step("PyPI packages", unit="B") as step,
         private_lock(prefix / PYLOCK, access) as (pylock, descriptors),
     ):
-        arguments = ["pip", "install", "-r", str(pylock), *interpreter(prefix), *platform, *uv_options(folder)]
+        arguments = ["pip", "install", "-r", str(pylock), *interpreter(prefix), *options, *uv_options(folder)]
         progress = WheelProgress(step, coming)
         code, output = run_uv(
             arguments,

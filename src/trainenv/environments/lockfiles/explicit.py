@@ -11,11 +11,12 @@ The part after ``#`` may also be ``HEX`` alone: an md5 of 32 or a sha256 of 64 d
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from trainenv.channels.target import Target, this_platform
-from trainenv.environments.locked import LockedConda, LockedEnvironment
+from trainenv.environments.locked import LockedConda, LockedEnvironment, file_url
 from trainenv.environments.lockfiles.platform import refuse_unless_for
 from trainenv.errors import SpecificationError
 
@@ -59,7 +60,7 @@ def _package(file: Path, number: int, line: str) -> LockedConda:
         )
     try:
         if "://" not in url:
-            url = (file.absolute().parent / Path(url).expanduser()).resolve().as_uri()
+            url = file_url(os.path.normpath(file.absolute().parent / Path(url).expanduser()))
         found = match.groupdict() if match else {}
         hashes = {kind: value.lower() for kind, value in found.items() if value}
         return LockedConda.from_url(url, hashes.get("sha256"), hashes.get("md5"))

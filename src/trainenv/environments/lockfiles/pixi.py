@@ -6,6 +6,7 @@ PyPI packages asked for by a URL have ``direct+`` before it, as pixi itself writ
 from __future__ import annotations
 
 import io
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainenv.channels.target import Target, this_platform
-from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel
+from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel, file_url
 from trainenv.environments.lockfiles.platform import refuse_unless_for
 from trainenv.environments.lockfiles.yaml import load_mapping
 from trainenv.environments.records import canonical_name
@@ -29,15 +30,19 @@ _DIRECT = "direct+"
 def platforms(file: Path, text: str) -> list[str]:
     """The platforms that the default environment is for."""
     load_mapping(file, text)
-    return sorted(str(platform.subdir) for platform in _default_environment(file).platforms())
+    return sorted(str(platform.subdir) for platform in _default_environment(file, text).platforms())
 
 
-def _default_environment(file: Path) -> Environment:
+def _default_environment(file: Path, text: str) -> Environment:
     from rattler import LockFile
 
     try:
-        environment = LockFile.from_path(file).default_environment()
-        names = [name for name, _ in LockFile.from_path(file).environments()]
+        with tempfile.NamedTemporaryFile("w", suffix=".lock", encoding="utf-8") as copy:
+            copy.write(text)  # ``file`` may be a pipe, and empty by now.
+            copy.flush()
+            lock = LockFile.from_path(Path(copy.name))
+        environment = lock.default_environment()
+        names = [name for name, _ in lock.environments()]
     except Exception as error:  # py-rattler has no error class of its own for this
         raise SpecificationError(f"{file} is not a valid pixi.lock", cause=str(error)) from None
     if environment is None or "default" not in names:
@@ -50,7 +55,7 @@ def read(file: Path, text: str, platform: str | None = None) -> LockedEnvironmen
     from rattler import Channel
 
     content = load_mapping(file, text)
-    environment = _default_environment(file)
+    environment = _default_environment(file, text)
     here = platform or this_platform()
     platforms = {str(platform.subdir): platform for platform in environment.platforms()}
     refuse_unless_for(here, platforms, str(file))
@@ -124,7 +129,7 @@ def _absolute(file: Path, location: str) -> str:
     """``location`` as a URL; paths in a lock begin at its folder."""
     if "://" in location:
         return location
-    return (file.absolute().parent / location).resolve().as_uri()
+    return file_url(os.path.normpath(file.absolute().parent / location))
 
 
 def dump(*every: LockedEnvironment) -> str:

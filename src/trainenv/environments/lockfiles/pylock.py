@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainenv.environments.locked import LockedEnvironment, LockedWheel, local_path
+from trainenv.environments.locked import LockedEnvironment, LockedWheel, file_url, local_path
 from trainenv.environments.records import NOTES_DIR
 from trainenv.errors import SpecificationError
 from trainenv.settings import parse_toml
@@ -102,7 +103,7 @@ def read_own(prefix: Path) -> Iterator[LockedWheel]:
 
 def _wheel(package: Package, source: Any, folder: Path) -> LockedWheel:
     url = getattr(source, "url", None)
-    location = str(url or (folder / source.path).resolve().as_uri())
+    location = str(url or file_url(os.path.normpath(folder / source.path)))
     if package.vcs:
         location = f"{package.vcs.type}+{location}@{package.vcs.commit_id}"
     if subdirectory := getattr(source, "subdirectory", None):
