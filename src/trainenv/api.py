@@ -530,6 +530,15 @@ class Workspace:
 
         return follow(task)
 
+    def log(self, task: Task, *, follow: bool = False) -> Iterator[str]:
+        """A task's log as a terminal would show it: progress bars as one line each; ``task.log_file`` has the bytes.
+
+        With ``follow`` it comes as it is written, until the task ends.
+        """
+        from trainenv.training import display
+
+        return display.live(self.follow(task)) if follow else display.shown(task.log_file)
+
     def cancel(self, task: Task) -> Task:
         """End a running task."""
         from trainenv.training import cancel

@@ -130,7 +130,7 @@ def test_the_guides_way_from_create_to_train(
     (folder / "train.py").write_text(
         "import argparse, greeter\n"
         "parser = argparse.ArgumentParser(); parser.add_argument('--epochs', type=int)\n"
-        "for epoch in range(parser.parse_args().epochs): print(f'epoch={epoch} loss={1 / (epoch + 1)}')\n"
+        "for epoch in range(parser.parse_args().epochs): print(f'\\r{epoch}%\\repoch={epoch} loss={1 / (epoch + 1)}')\n"
     )
     assert [item["name"] for item in json.loads(good("method", "list", "--json"))] == ["small"]
     assert "small is ready" in good("method", "validate", "small")
@@ -143,7 +143,9 @@ def test_the_guides_way_from_create_to_train(
     started = good("train", "small", "--detach")
     identifier = json.loads(good("task", "list", "--json"))[0]["id"]
     assert identifier in started
-    assert "loss=1.0" in good("task", "logs", "-f", identifier)
+    for follow in (), ("-f",):
+        assert good("task", "logs", identifier, *follow) == "epoch=0 loss=1.0\n"
+    assert good("task", "logs", identifier, "--raw") == "\n0%\nepoch=0 loss=1.0\n"  # Python reads "\r" as a line's end.
 
 
 def test_ctrl_c_cancels_the_task(workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ import click
 from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.group import Group
 from trainenv.cli.output import json_option, print_json, print_table, workspace
-from trainenv.cli.train import exit_code_of
+from trainenv.cli.train import exit_code_of, show_log
 from trainenv.training.surroundings import in_words
 from trainenv.training.task import STATUSES
 
@@ -109,9 +109,10 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
 @task.command()
 @click.argument("identifier", metavar="ID")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
+@click.option("--raw", is_flag=True, help="The bytes as they were written, with each redrawing of a progress bar.")
 @click.pass_context
-def logs(ctx: click.Context, identifier: str, follow: bool) -> int:
-    """Print what a task wrote.
+def logs(ctx: click.Context, identifier: str, follow: bool, raw: bool) -> int:
+    """Print what a task wrote, as a terminal would show it.
 
     \b
     Example:
@@ -119,15 +120,17 @@ def logs(ctx: click.Context, identifier: str, follow: bool) -> int:
     """
     place = workspace(ctx)
     found = place.task(identifier)
-    if not follow:
+    if follow:
+        show_log(place, found, raw=raw)
+        return exit_code_of(place.task(found.id))
+    if raw:
         with found.log_file.open("rb") as log:
             while block := log.read(1 << 16):
                 sys.stdout.buffer.write(block)
         return 0
-    for event in place.follow(found):
-        sys.stdout.write(event.text)
-        sys.stdout.flush()
-    return exit_code_of(place.task(found.id))
+    for text in place.log(found):
+        sys.stdout.write(text)
+    return 0
 
 
 @task.command()

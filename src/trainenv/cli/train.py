@@ -67,14 +67,22 @@ def show_until_end(place: Workspace, task: Task, *, quiet: bool = False) -> Task
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        for event in place.follow(task):
-            if not quiet:
-                sys.stdout.write(event.text)
-                sys.stdout.flush()
+        if quiet:
+            task.wait()
+        else:
+            show_log(place, task)
     except KeyboardInterrupt:
         print(f"\ntrainenv: cancelling task {task.id}", file=sys.stderr)
         place.cancel(task)
     return place.task(task.id)
+
+
+def show_log(place: Workspace, task: Task, *, raw: bool = False) -> None:
+    """Print the log as it comes, until the task ends; a terminal draws the progress bars itself."""
+    as_written = raw or sys.stdout.isatty()
+    for text in (event.text for event in place.follow(task)) if as_written else place.log(task, follow=True):
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def exit_code_of(task: Task) -> int:
