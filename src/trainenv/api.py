@@ -332,18 +332,21 @@ class Workspace:
     def pack(
         self,
         environment: Environment,
-        output: StrPath,
+        output: StrPath | None = None,
         *,
-        level: int = 3,
+        format: str | None = None,
+        level: int | None = None,
         threads: int | None = None,
         filters: Sequence[Filter] = (),
         strip: bool = False,
         editable: Editable = "refuse",
         dereference: bool = False,
     ) -> Archive:
-        """Write an environment into one archive file, while nobody can change it.
+        """Write an environment into one archive, while nobody can change it.
 
-        ``level`` is zstd's, ``threads`` None means all. ``filters`` are pairs as ``("exclude", "*.h")`` and
+        ``output`` is its file, by default called as the environment is. ``format`` is ``"tar.zst"``, ``"tar.gz"``
+        or ``"tar"``, by default what ``output`` is called. ``level`` is that of its compression (None: a quick
+        one), ``threads`` None means all. ``filters`` are pairs as ``("exclude", "*.h")`` and
         ``("include", "include/python*")``, in their order; ``strip`` leaves out compiled Python, tests and static
         libraries before them. Projects installed with ``-e`` make ``editable`` ``"refuse"`` to pack,
         ``"include"`` their folders or install each as a ``"wheel"``. ``dereference`` packs what links lead
@@ -352,11 +355,14 @@ class Workspace:
         from trainenv import archives, locks
 
         choice = archives.Choice(filters, strip, editable, dereference, self.settings)
+        if output is None:
+            output = f"{environment.name}{archives.chosen(None, format).ending}"
         with locks.in_use(environment.prefix):
             return archives.pack(
                 environment.prefix,
                 Path(output),
                 name=environment.name,
+                format=format,
                 level=level,
                 threads=threads,
                 choice=choice,

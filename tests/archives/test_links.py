@@ -13,7 +13,7 @@ import pytest
 from tests.archives.conftest import make_prefix, pack, snapshot
 from trainenv import Workspace, archives
 from trainenv.archives import reading, unpacking
-from trainenv.archives.writing import Writer
+from trainenv.archives.placing import Writer
 from trainenv.progress import SilentReporter
 
 PLAIN = "lib/python3/site-packages/pkg/plain.py"

@@ -17,8 +17,9 @@ import zstandard
 
 from tests.archives.conftest import BIG_BINARY, BIG_TEXT, BINARY, extract, make_prefix, pack, snapshot, unpack
 from trainenv import archives, relocation
-from trainenv.archives import frames
+from trainenv.archives import formats, frames, writing
 from trainenv.archives.sources import LocalFile
+from trainenv.archives.tails import read_tail
 from trainenv.errors import ArchiveError, RelocationError
 from trainenv.progress import SilentReporter
 
@@ -106,12 +107,13 @@ def test_threads_do_not_change_the_bytes_and_levels_do(small: Path, tmp_path: Pa
 def test_threads_are_as_many_as_asked_for(tmp_path: Path) -> None:
     block = os.urandom(1 << 16) * (frames.FRAME_SIZE >> 16)
     with open(tmp_path / "out", "w+b") as file:
-        writer = frames.FrameWriter(file, level=9, threads=3)
+        packed = writing.sink(formats.chosen(None, level=9, threads=3), file)
+        writer = frames.FrameWriter(packed)
         for _ in range(5):
             writer.write(block)
             writer.end_frame()
         working = [thread for thread in threading.enumerate() if thread.name.startswith("compress")]
-        writer.close()
+        packed.close()
     assert len(working) == 3
 
 
@@ -139,7 +141,7 @@ def test_bsdtar_unpacks_what_gnu_tar_unpacks(small_archive: Path, tmp_path: Path
 def test_a_frame_alone_gives_its_members(small_archive: Path) -> None:
     """Random access: the manifest says in which frame a member begins, and how far in."""
     with closing(LocalFile(small_archive)) as source:
-        _, table = frames.read_tail(source)
+        _, table = read_tail(source)
         raw = small_archive.read_bytes()
         for member in archives.read_manifest(small_archive).files:
             frame = table[member.frame]
@@ -170,7 +172,7 @@ def test_the_manifest_says_what_is_inside(environment_archive: Path, environment
     shown = json.dumps(archive.to_json())
     assert str(environment) not in shown
     with closing(LocalFile(environment_archive)) as source:
-        document, _ = frames.read_tail(source)
+        document, _ = read_tail(source)
     assert str(environment.parent).encode() not in document
 
 

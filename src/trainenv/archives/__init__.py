@@ -7,15 +7,18 @@ relocated in one pass as well::
     unpack_environment(settings, Path("chat.tar.zst"), name="chat_b", reporter=reporter)
 
 The format is written down in ``docs/internals/archive-format.md``. The layers, from below:
-``sources`` (where the bytes come from), ``tarformat`` (headers), ``frames`` (zstd), ``hashing``, ``manifest`` and its
-``checks``; ``inventory`` (what is in a prefix) and ``contents`` (what of it is packed: ``editable``, ``links``,
-``selection``), ``canonical`` (what a file's stored content is), ``packing``; and ``reading`` under ``unpacking``.
+``sources`` (where the bytes come from), ``tarformat`` (headers), ``codecs`` and ``frames`` (the tar in pieces),
+``seektable`` and ``footer`` under ``tails`` (how the file ends), ``hashing``, ``manifest`` and its ``checks``;
+``inventory`` (what is in a prefix) and ``contents`` (what of it is packed: ``editable``, ``links``, ``selection``),
+``canonical`` (what a file's stored content is), ``formats`` (which one is meant) and ``writing``, ``packing``; and
+``reading`` under ``unpacking``.
 """
 
 from __future__ import annotations
 
 from trainenv.archives.contents import Choice
 from trainenv.archives.editable import Editable
+from trainenv.archives.formats import FORMATS, chosen
 from trainenv.archives.hosts import Host, HostCheck, host_checks, read_host, this_host
 from trainenv.archives.manifest import Archive, File, HostNeeds, Manifest, Package
 from trainenv.archives.packing import pack
@@ -23,6 +26,7 @@ from trainenv.archives.selection import Filter
 from trainenv.archives.unpacking import open_archive, read_manifest, unpack, unpack_environment, verify_archive
 
 __all__ = [
+    "FORMATS",
     "Archive",
     "Choice",
     "Editable",
@@ -33,6 +37,7 @@ __all__ = [
     "HostNeeds",
     "Manifest",
     "Package",
+    "chosen",
     "host_checks",
     "open_archive",
     "pack",

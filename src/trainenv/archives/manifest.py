@@ -11,6 +11,12 @@ from typing import Any
 
 VERSION = 1
 
+FORMAT_VERSION = 1
+"""Of the file that the manifest is in."""
+
+LONGEST = 256 << 20
+"""A manifest that claims to have more bytes is refused before it is unpacked."""
+
 RECORDS_DIR = "conda-meta/trainenv"
 """Where an environment keeps what trainenv knows of it."""
 

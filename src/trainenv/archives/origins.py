@@ -17,7 +17,7 @@ from trainenv.archives.content_index import ContentIndex, identity
 from trainenv.archives.hashing import HASHED_ASIDE
 from trainenv.archives.local_files import Candidate, LocalFiles
 from trainenv.archives.manifest import File, Manifest
-from trainenv.archives.writing import Placement
+from trainenv.archives.placing import Placement
 from trainenv.environments.copies import is_edited_in_place
 
 _HASHERS = 2

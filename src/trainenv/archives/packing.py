@@ -15,12 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from trainenv.archives import activation, tarformat
+from trainenv.archives import activation, formats, tarformat
 from trainenv.archives.canonical import Canonicaliser, read_records
 from trainenv.archives.checks import check_length
 from trainenv.archives.conda_unpack import program
 from trainenv.archives.contents import Choice, Contents, gather
-from trainenv.archives.frames import FrameWriter
 from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
 from trainenv.archives.host_needs import NeedsCollector
 from trainenv.archives.local_paths import LocalPaths
@@ -35,6 +34,7 @@ from trainenv.archives.manifest import (
     relocation_json,
 )
 from trainenv.archives.windows import in_memory
+from trainenv.archives.writing import MemberWriter, TarWriter, sink
 from trainenv.environments import left_out
 from trainenv.errors import ArchiveError
 from trainenv.progress import Reporter, Step
@@ -47,8 +47,6 @@ MADE_MTIME = 315532800
 
 EVERYTHING = Choice()
 
-_MOST_THREADS = 8
-
 
 def pack(
     prefix: Path,
@@ -56,7 +54,8 @@ def pack(
     *,
     name: str,
     source_prefix: str | None = None,
-    level: int = 3,
+    format: str | None = None,
+    level: int | None = None,
     threads: int | None = None,
     choice: Choice = EVERYTHING,
     reporter: Reporter,
@@ -64,26 +63,25 @@ def pack(
     """Pack the environment at ``prefix`` into the new file ``output``.
 
     ``source_prefix`` is the prefix that its files carry: by default the recorded one, else the
-    folder itself. ``level`` is zstd's (1 to 19), ``threads`` how many compress (default: as many as
+    folder itself. ``format`` is one of ``formats.FORMATS``, by default the one that ``output`` is named after.
+    ``level`` is that of its compression, ``threads`` how many compress (default: as many as
     there are cores). The same environment gives the same bytes, wherever it lies and whatever
     ``threads`` is. ``choice`` says what of it is packed. ``output`` appears whole or not at all. Raises
     ``ArchiveError``.
     """
+    form = formats.chosen(output, format, level=level, threads=threads)
     prefix = Path(os.path.realpath(prefix))
-    if not 1 <= level <= 19:
-        raise ArchiveError(f"compression level {level} does not exist", hint="Choose one from 1 to 19")
     if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(prefix)):
         raise ArchiveError(
             f"{output} lies inside the environment that is to be packed", hint="Write it to another folder"
         )
     carried = source_prefix or _recorded_prefix(prefix)
-    threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainenv-pack-")))
         contents = gather(prefix, carried, choice, scratch, reporter)
         file = stack.enter_context(_appearing(output))
         step = stack.enter_context(reporter.step(f"pack {name}", total=len(contents.found.files), unit="files"))
-        writer = FrameWriter(file, level, threads)
+        writer = TarWriter(sink(form, file))
         local_paths = LocalPaths(_own_folders(choice.settings))
         packer = _Packer(prefix, carried, contents, writer, local_paths, reporter)
         try:
@@ -105,7 +103,7 @@ class _Packer:
         prefix: Path,
         carried: str,
         contents: Contents,
-        writer: FrameWriter,
+        writer: MemberWriter,
         local_paths: LocalPaths,
         reporter: Reporter,
     ) -> None:
@@ -151,7 +149,6 @@ class _Packer:
         if self._contents.note is not None:
             self._add_made(left_out.PATH, 0o644, self._contents.note)
         self._add_made(RELOCATION_FILE, 0o644, relocation_json(PLACEHOLDER, self._hashed_files()))
-        self._writer.write(tarformat.END)
         return Manifest(
             name=name,
             platform=self._found.platform,
@@ -179,16 +176,12 @@ class _Packer:
             mode = stat.S_IMODE(os.lstat(f"{self._root}/{path}").st_mode) & 0o777
         except FileNotFoundError:
             mode = 0o755
-        head = tarformat.header(path, "folder", mode, 0, MADE_MTIME)
-        frame, offset = self._writer.begin_member(len(head))
-        self._writer.write(head)
+        frame, offset = self._writer.member(path, "folder", mode, MADE_MTIME)
         self._files.append(File(path, "folder", mode, MADE_MTIME, frame, offset))
 
     def _add_link(self, path: str, owner: str) -> None:
         target = self._found.targets[path]
-        head = tarformat.header(path, "link", 0o777, 0, MADE_MTIME, target)
-        frame, offset = self._writer.begin_member(len(head))
-        self._writer.write(head)
+        frame, offset = self._writer.member(path, "link", 0o777, MADE_MTIME, target=target)
         self._files.append(File(path, "link", 0o777, MADE_MTIME, frame, offset, owner=owner, target=target))
 
     def _add_made(self, path: str, mode: int, content: bytes) -> None:
@@ -228,12 +221,7 @@ class _Packer:
         self, path: str, mode: int, mtime: int, owner: str, content: bytes, occurrences: dict[str, object] | None
     ) -> None:
         size = len(content)
-        head = tarformat.header(path, "file", mode, size, mtime)
-        total = len(head) + size + tarformat.padding(size)
-        frame, offset = self._writer.begin_member(total)
-        for part in (head, content, bytes(tarformat.padding(size))):
-            self._writer.write(part)
-        self._writer.end_member(total)
+        frame, offset = self._writer.member(path, "file", mode, mtime, size, blocks=(content,))
         digest = ""
         if size < HASHED_ASIDE:
             digest = sha256(content)
@@ -244,22 +232,20 @@ class _Packer:
     def _add_streamed(self, path: str, descriptor: int, size: int, mode: int, mtime: int, owner: str) -> None:
         self._needs.add(path, needs(self._found.places.get(path) or f"{self._root}/{path}"))
         size, content, occurrences = self._canonical.streamed(path, descriptor, size)
-        head = tarformat.header(path, "file", mode, size, mtime)
-        total = len(head) + size + tarformat.padding(size)
-        frame, offset = self._writer.begin_member(total)
-        self._writer.write(head)
         digest = hashlib.sha256()
-        written = 0
-        for block in content():
-            self._hashing.submit(digest.update, block)
-            written += len(block)
-            if written > size:
+
+        def blocks() -> Iterator[bytes]:
+            written = 0
+            for block in content():
+                self._hashing.submit(digest.update, block)
+                written += len(block)
+                if written > size:
+                    raise self._changed(path)
+                yield block
+            if written != size:
                 raise self._changed(path)
-            self._writer.write(block)
-        if written != size:
-            raise self._changed(path)
-        self._writer.write(bytes(tarformat.padding(size)))
-        self._writer.end_member(total)
+
+        frame, offset = self._writer.member(path, "file", mode, mtime, size, blocks=blocks())
         plain = None if occurrences is None else occurrences.to_json()
         self._unhashed.append((len(self._files), self._hashing.submit(digest.hexdigest)))
         self._files.append(File(path, "file", mode, mtime, frame, offset, size, "", owner, occurrences=plain))

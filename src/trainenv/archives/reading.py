@@ -11,10 +11,11 @@ from pathlib import Path
 
 from trainenv.archives import tarformat
 from trainenv.archives.checks import checked
-from trainenv.archives.frames import Frame, read_frames, read_tail
+from trainenv.archives.frames import Frame, read_frames
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
 from trainenv.archives.manifest import File, Manifest
 from trainenv.archives.sources import ByteSource, LocalFile, damaged
+from trainenv.archives.tails import read_tail
 from trainenv.errors import ArchiveError
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from trainenv.archives.manifest import FORMAT_VERSION
 from trainenv.errors import ArchiveError
 
 
@@ -59,4 +60,19 @@ def damaged(name: str, cause: str) -> ArchiveError:
     """The error for an archive that is not what its maker wrote."""
     return ArchiveError(
         f"{name} is damaged", cause=cause, hint="Copy it again from where it was packed; nothing was unpacked"
+    )
+
+
+def incomplete(name: str) -> ArchiveError:
+    """The error for a file that begins as an archive and does not end as one."""
+    cause = "its end is missing: it was cut short, or another program than trainenv made it"
+    return ArchiveError(f"{name} is not a whole trainenv archive", cause=cause, hint="Copy or pack it again")
+
+
+def of_another_version(name: str, version: int) -> ArchiveError:
+    """The error for an archive that an older or newer trainenv made."""
+    return ArchiveError(
+        f"{name} has archive format {version}",
+        cause=f"this trainenv reads format {FORMAT_VERSION}",
+        hint="Unpack it with a newer trainenv",
     )

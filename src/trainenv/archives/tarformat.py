@@ -21,6 +21,11 @@ _NOBODY = b"0000000\0"
 _TYPES = {"file": "0", "link": "2", "folder": "5"}
 
 
+def is_header(block: bytes) -> bool:
+    """Whether ``block`` is the header of some tar's member."""
+    return len(block) == BLOCK and block[257:262] == b"ustar"
+
+
 def padding(size: int) -> int:
     """How many zero bytes follow ``size`` bytes of content."""
     return -size % BLOCK

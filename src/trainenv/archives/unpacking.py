@@ -12,10 +12,10 @@ from trainenv.archives.hosts import require_host
 from trainenv.archives.local_files import environments_of_machine
 from trainenv.archives.manifest import Archive, File, Manifest
 from trainenv.archives.origins import Origins, find_origins
+from trainenv.archives.placing import Writer, placement
 from trainenv.archives.reading import MemberReader, opened
 from trainenv.archives.sources import ByteSource
 from trainenv.archives.windows import in_memory
-from trainenv.archives.writing import Writer, placement
 from trainenv.environments.staging import staged
 from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainenv.archives import read_host
+from trainenv.archives import FORMATS, read_host
 from trainenv.cli.output import (
     chosen,
     environment_options,
@@ -46,8 +46,9 @@ def _filters(ctx: click.Context, **patterns: tuple[str, ...]) -> list[Filter]:
 @click.command(cls=_Pack)
 @environment_options
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="The archive to write [default: NAME.tar.zst].")
-@click.option("--level", type=click.IntRange(1, 19), default=3, show_default=True, help="Level of compression.")
-@click.option("--threads", type=click.IntRange(1), help="Compressing threads [default: one a core].")
+@click.option("--format", type=click.Choice(list(FORMATS)), help="Its format [default: what FILE is called].")
+@click.option("--level", type=int, help="Level of compression: tar.zst 1 to 19 [3], tar.gz 1 to 9 [6].")
+@click.option("--threads", type=int, help="Compressing threads [default: one a core].")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out files and folders that match.")
 @click.option("--include", metavar="PATTERN", multiple=True, help="Take back in what an earlier --exclude left out.")
 @click.option("--strip", is_flag=True, help="Leave out compiled Python, tests and static libraries.")
@@ -73,7 +74,8 @@ def pack(
     name: str | None,
     prefix: str | None,
     output: Path | None,
-    level: int,
+    format: str | None,
+    level: int | None,
     threads: int | None,
     exclude: tuple[str, ...],
     include: tuple[str, ...],
@@ -85,8 +87,8 @@ def pack(
 ) -> None:
     """Pack an environment into one file that unpacks anywhere.
 
-    The file is an ordinary tar in zstd. With trainenv on the other machine, `trainenv unpack` checks
-    and places it; without, `tar --zstd -xf` and `source bin/conda-unpack` do.
+    The file is an ordinary tar, in zstd unless its name ends in .tar.gz or .tar. With trainenv on the other
+    machine, `trainenv unpack` checks and places it; without, `tar -xf` and `source bin/conda-unpack` do.
 
     \b
     Example:
@@ -97,7 +99,8 @@ def pack(
     key = None if sign is None else place.signing_key(sign or None)
     archive = place.pack(
         environment,
-        output or Path(f"{environment.name}.tar.zst"),
+        output,
+        format=format,
         level=level,
         threads=threads,
         filters=_filters(ctx, exclude=exclude, include=include),

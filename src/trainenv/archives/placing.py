@@ -1,0 +1,201 @@
+"""Members become files of a prefix: relocated in memory as they are written, or linked to files that are there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainenv.archives.content_index import ContentIndex
+from trainenv.archives.inventory import source_of
+from trainenv.archives.manifest import PREFIX_FILE, File, Manifest
+from trainenv.archives.windows import rewritten, windows
+from trainenv.errors import ArchiveError, RelocationError
+from trainenv.relocation import (
+    PLACEHOLDER,
+    MismatchError,
+    NoRoomError,
+    Occurrences,
+    check_room,
+    growth,
+    rewrite,
+    room,
+    with_source_size,
+)
+
+_UNUSABLE_RECORD = (MismatchError, NoRoomError, ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What ``relocation`` raises when occurrences are not those of the content."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What ``prefix`` makes of an archive's members.
+
+    ``occurrences`` are those of the placeholder, by path. ``resized`` are the sizes of sources, before
+    and after, that the prefix makes longer or shorter, as the bytecode of each records its size.
+    """
+
+    prefix: str
+    occurrences: Mapping[str, Occurrences]
+    resized: Mapping[str, tuple[int, int]]
+
+    def changes(self, member: File) -> bool:
+        """Whether ``member`` is written with another content than it has in the archive."""
+        return member.occurrences is not None or self._sizes_for(member) is not None
+
+    def of_whole(self, member: File, content: bytes | memoryview) -> bytes | memoryview:
+        """``content``, that of ``member`` in the archive, as it is written."""
+        if member.occurrences is not None:
+            content = rewrite(bytes(content), self.occurrences[member.path], PLACEHOLDER, self.prefix, member.path)[0]
+        if (sizes := self._sizes_for(member)) is not None:
+            content = with_source_size(bytes(content), *sizes)
+        return content
+
+    def of_open(self, member: File, descriptor: int) -> Iterator[bytes]:
+        """The same for a file of any size, whose content in the archive can be read from ``descriptor``."""
+        parts = windows(self.occurrences[member.path], PLACEHOLDER, member.size)
+        return rewritten(descriptor, member.size, parts, PLACEHOLDER, self.prefix, member.path)
+
+    def _sizes_for(self, member: File) -> tuple[int, int] | None:
+        if not self.resized or not member.path.endswith(".pyc"):
+            return None
+        return self.resized.get(source_of(member.path) or "")
+
+
+def placement(manifest: Manifest, prefix: str) -> Placement:
+    """What ``prefix`` makes of the members, if it fits wherever the placeholder is.
+
+    Raises ``RelocationError`` if it doesn't, ``ArchiveError`` for records that can't be true.
+    """
+    if not os.path.isabs(prefix) or os.path.normpath(prefix) != prefix:
+        raise RelocationError(f"{prefix!r} can't be a prefix", hint="Give an absolute path")
+    holding = {file.path: file for file in manifest.files if file.occurrences is not None}
+    records = {path: Occurrences.from_json(dict(file.occurrences or {})) for path, file in holding.items()}
+    resized = {}
+    try:
+        for path, occurrences in records.items():
+            check_room(occurrences, prefix, path)
+            if path.endswith(".py") and (grown := growth(occurrences, PLACEHOLDER, prefix)):
+                resized[path] = holding[path].size, holding[path].size + grown
+    except NoRoomError as error:
+        longest = min(
+            (limit for occurrences in records.values() if (limit := room(occurrences)) is not None), default=0
+        )
+        raise RelocationError(
+            f"{error.path} has no room for the prefix {prefix}",
+            cause=f"a string of it would need {error.needed} bytes and has {error.room}",
+            hint=f"Choose a prefix of at most {longest} bytes; nothing was unpacked",
+        ) from None
+    except _UNUSABLE_RECORD:
+        raise ArchiveError(f"the prefix occurrences that the manifest of {manifest.name} lists are wrong") from None
+    return Placement(prefix, records, resized)
+
+
+class Writer:
+    """Writes members below ``target``, placed as ``placed`` says; notes in ``index`` what they hold.
+
+    ``archive`` is what messages call it.
+    """
+
+    def __init__(self, archive: str, target: Path, placed: Placement, index: ContentIndex | None = None) -> None:
+        self._archive = archive
+        self._root = os.fspath(target)
+        self._placed = placed
+        self._index = index
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+
+    def folder(self, member: File) -> None:
+        os.mkdir(f"{self._root}/{member.path}", 0o700)
+
+    def whole(self, member: File, content: bytes | memoryview) -> None:
+        """Write a file that is in memory."""
+        try:
+            content = self._placed.of_whole(member, content)
+        except _UNUSABLE_RECORD:
+            raise self._wrong(member) from None
+        self._write(member, (content,))
+
+    def streamed(self, member: File, blocks: Iterable[bytes | memoryview]) -> None:
+        """Write a big file block by block; if it holds the prefix, by way of a nameless file."""
+        if member.occurrences is None:
+            self._write(member, blocks)
+            return
+        with tempfile.TemporaryFile(dir=self._root, buffering=0) as canonical:
+            for block in blocks:
+                canonical.write(block)
+            try:
+                self._write(member, self._placed.of_open(member, canonical.fileno()))
+            except _UNUSABLE_RECORD:
+                raise self._wrong(member) from None
+
+    def link(self, member: File, place: str, verified: os.stat_result) -> bool:
+        """Make ``member`` another name of the file ``place``, which was ``verified`` to hold just its content.
+
+        False, and nothing is there, if that file can't be linked to or has changed since.
+        """
+        path = f"{self._root}/{member.path}"
+        try:
+            os.link(place, path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return False
+        now = os.lstat(path)
+        if _unwritten(now) != _unwritten(verified):
+            os.unlink(path)
+            return False
+        if self._index is not None:
+            self._index.note(now, member.sha256)
+        return True
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write what must come last: links, the record of the prefix, folders' modes."""
+        for member in manifest.files:
+            if member.kind == "link":
+                os.symlink(member.target, f"{self._root}/{member.path}")
+        with open(f"{self._root}/{PREFIX_FILE}", "x", encoding="utf-8") as file:
+            file.write(self._placed.prefix + "\n")
+        for member in reversed(manifest.files):
+            if member.kind == "folder":
+                os.chmod(f"{self._root}/{member.path}", member.mode)
+
+    def _write(self, member: File, blocks: Iterable[bytes | memoryview]) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(f"{self._root}/{member.path}", flags, member.mode)
+        try:
+            for block in blocks:
+                written = os.write(descriptor, block)
+                while written < len(block):
+                    written += os.write(descriptor, block[written:])
+            if member.mode & self._umask:
+                os.fchmod(descriptor, member.mode)
+            os.utime(descriptor, (member.mtime, member.mtime))
+            if self._index is not None and not self._placed.changes(member):
+                self._index.note(os.fstat(descriptor), member.sha256)
+        finally:
+            os.close(descriptor)
+
+    def failed(self, error: OSError) -> ArchiveError:
+        """The error for a file system that refuses a member."""
+        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return ArchiveError(
+            f"{self._archive} can't be unpacked into {self._root}",
+            cause=error.strerror or str(error),
+            hint="Free some space, or choose another disk" if no_space else "",
+        )
+
+    def _wrong(self, member: File) -> ArchiveError:
+        return ArchiveError(
+            f"{self._archive} is refused",
+            cause=f"the prefix occurrences that its manifest lists are not those of {member.path!r}",
+            hint="Pack it again; nothing was unpacked",
+        )
+
+
+def _unwritten(status: os.stat_result) -> tuple[int, ...]:
+    """What of ``status`` stays when a file gets another name, and not when it is written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode

@@ -1,0 +1,27 @@
+"""The end of an archive says what all of it is: its manifest, and where its frames lie."""
+
+from __future__ import annotations
+
+from trainenv.archives import footer, seektable, tarformat
+from trainenv.archives.frames import Frame
+from trainenv.archives.sources import ByteSource, incomplete
+from trainenv.errors import ArchiveError
+
+
+def read_tail(source: ByteSource) -> tuple[bytes, list[Frame]]:
+    """The manifest's JSON and the data frames, from the end of the archive alone. Raises ``ArchiveError``."""
+    if (found := seektable.read(source)) is not None:
+        return found
+    ending = footer.read(source)
+    if ending is None:
+        raise _foreign(source)
+    return ending.manifest, ending.frames(source)
+
+
+def _foreign(source: ByteSource) -> ArchiveError:
+    begin = source.read(0, min(source.size, 512))
+    if begin.startswith((seektable.MAGIC, footer.GZIP_HEAD[:2])) or tarformat.is_header(begin):
+        return incomplete(source.name)
+    return ArchiveError(
+        f"{source.name} is not a trainenv archive", hint="`trainenv pack` makes one; see `trainenv pack --help`"
+    )
