@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainenv.errors import (
     ArchiveError,
     ChannelError,
+    DatabaseError,
     DeclinedError,
     DiskFullError,
     EnvironmentBusyError,
@@ -48,6 +49,7 @@ __all__ = [
     "Archive",
     "ArchiveError",
     "ChannelError",
+    "DatabaseError",
     "DeclinedError",
     "DiskFullError",
     "Environment",

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from trainenv.environments.rollback import Generation
     from trainenv.environments.verify import Verification
     from trainenv.training import BrokenMethod, Event, Method, Task
+    from trainenv.training.index import Summary
+    from trainenv.training.selection import Selection
 
 StrPath = str | os.PathLike[str]
 Confirm = Callable[["Plan"], bool]
@@ -513,22 +515,44 @@ class Workspace:
         names = {environment.name for environment in self.environments(foreign=True)}
         return validate(method, names.__contains__)
 
-    def start(self, method: str, *, stage: str = "train", conda_env: str | None = None, **parameters: object) -> Task:
-        """Start a task; it runs on by itself."""
+    def start(
+        self,
+        method: str,
+        given: Mapping[str, object] | None = None,
+        /,
+        *,
+        stage: str = "train",
+        conda_env: str | None = None,
+        name: str | None = None,
+        **parameters: object,
+    ) -> Task:
+        """Start a task; it runs on by itself. ``name`` is what to call it.
+
+        Parameters come by keyword, or in ``given`` where one is called like an argument of this method.
+        """
         from trainenv.environments import environment
         from trainenv.training import checked_parameters, start
 
         found = self.method(method)
-        checked_parameters(found, parameters)
-        name = conda_env or found.environment_of(stage)
-        prefix = environment.get(self.settings, name).prefix if name else Path()
-        return start(self.settings, found, parameters, stage=stage, conda_env=conda_env, prefix=prefix)
+        values = {**(given or {}), **parameters}
+        checked_parameters(found, values)
+        environment_name = conda_env or found.environment_of(stage)
+        prefix = environment.get(self.settings, environment_name).prefix if environment_name else Path()
+        return start(self.settings, found, values, stage=stage, conda_env=conda_env, name=name, prefix=prefix)
 
-    def train(self, method: str, *, stage: str = "train", conda_env: str | None = None, **parameters: object) -> Task:
-        """Start a task and wait for its end."""
-        from trainenv.training import wait
-
-        return wait(self.start(method, stage=stage, conda_env=conda_env, **parameters))
+    def train(
+        self,
+        method: str,
+        given: Mapping[str, object] | None = None,
+        /,
+        *,
+        stage: str = "train",
+        conda_env: str | None = None,
+        name: str | None = None,
+        **parameters: object,
+    ) -> Task:
+        """Start a task and wait for its end. See ``start``."""
+        return self.start(method, given, stage=stage, conda_env=conda_env, name=name, **parameters).wait()
 
     def follow(self, task: Task) -> Iterator[Event]:
         """What a task writes, as it comes, until it ends."""
@@ -563,14 +587,38 @@ class Workspace:
 
         remove_tasks(tasks)
 
-    def tasks(self) -> list[Task]:
-        """All tasks, newest first."""
-        from trainenv.training import list_tasks
+    def tasks(
+        self,
+        *,
+        method: str | None = None,
+        status: str | None = None,
+        conda_env: str | None = None,
+        name: str | None = None,
+        since: str | None = None,
+        where: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> list[Task]:
+        """Tasks, newest first: all, or those for which all that is said holds. Raises ``DatabaseError``.
 
-        return list_tasks(self.settings.tasks_dir)
+        ``since`` is a time or how long ago (``"2h"``), ``where`` are conditions (``"loss<0.1"``). Example::
+
+            workspace.tasks(method="digits_mlp", status="done", since="7d", where=["accuracy>0.9"], limit=10)
+        """
+        from trainenv.training.selection import selected
+
+        wanted = selected(
+            method=method, status=status, conda_env=conda_env, name=name, since=since, where=where, limit=limit
+        )
+        return [summary.task() for summary in self.task_summaries(wanted, whole=True)]
+
+    def task_summaries(self, wanted: Selection, *, whole: bool = False) -> list[Summary]:
+        """What a list shows of tasks, in a fraction of the time; ``whole`` brings their records as JSON as well."""
+        from trainenv.training import index
+
+        return index.select(self.settings, wanted, whole=whole)
 
     def task(self, identifier: str) -> Task:
-        """One task, by its id or the start of it. Raises ``TaskError``."""
-        from trainenv.training import load_task
+        """One task, by its id, the start of it, or its name. Raises ``TaskError``."""
+        from trainenv.training import index
 
-        return load_task(self.settings.tasks_dir, identifier)
+        return index.find(self.settings, identifier)

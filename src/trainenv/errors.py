@@ -119,3 +119,7 @@ class ParameterError(UsageError):
 
 class TaskError(TrainenvError):
     """A task is missing or could not be started."""
+
+
+class DatabaseError(TrainenvError):
+    """The database over the tasks can't be reached or used; the tasks themselves are in their folders."""

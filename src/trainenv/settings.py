@@ -35,6 +35,7 @@ _KNOWN = {
     "channel_alias",
     "channel_priority",
     "credentials",
+    "database",
     "generations",
     "host_fallback",
     "link_scripts",
@@ -61,7 +62,8 @@ class Settings:
     an environment are kept for a rollback. ``read_timeout`` is in seconds: a download to which nothing
     comes for that long has failed. ``link_scripts`` lets conda packages run scripts of theirs when they
     are installed and removed. ``allowed_signers`` is the file that says who may sign archives, and with
-    ``require_signature`` no other archive is unpacked.
+    ``require_signature`` no other archive is unpacked. ``database`` is the URL of the database over the
+    tasks, which may hold a password; None is a file beside them.
     """
 
     root: Path
@@ -85,6 +87,7 @@ class Settings:
     generations: int = 1
     allowed_signers: Path | None = None
     require_signature: bool = False
+    database: str | None = field(default=None, repr=False)
     stated: frozenset[str] = frozenset()
 
     @property
@@ -310,9 +313,26 @@ def _settings(root: Path, values: Mapping[str, _Value]) -> Settings:
         found = replace(found, allowed_signers=folder("allowed_signers", ""))
     if signature := values.get("require_signature"):
         found = replace(found, require_signature=signature.switch())
+    if database := values.get("database"):
+        found = replace(found, database=_database(root, database))
     if offline := values.get("offline"):
         found = replace(found, offline=offline.switch())
     return replace(found, stated=frozenset(values))
+
+
+def _database(root: Path, given: _Value) -> str | None:
+    """A URL, of a file with its whole path; None for the default. A wrong one is not shown: it may hold a password."""
+    text = given.value if isinstance(given.value, str) else ""
+    if text == "sqlite":
+        return None
+    if text.startswith("sqlite:///") and text != "sqlite:///":
+        return f"sqlite://{_resolved(root, text.removeprefix('sqlite:///'))}"
+    if re.match(r"postgres(ql)?(\+\w+)?://", text):
+        return text
+    raise UsageError(
+        f"database in {given.stands_in} must be a URL",
+        hint='Write it as database = "postgresql://user@db.example.org/trainenv", "sqlite:///FILE" or "sqlite"',
+    )
 
 
 def _proxies(given: _Value) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from trainenv.api import Workspace
+from trainenv.cli import table
 from trainenv.cli.completion import ENVIRONMENT, FOLDER
 from trainenv.environments.environment import Environment
 from trainenv.errors import UsageError
@@ -61,19 +64,12 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """A table on standard output; columns named in ``right`` are aligned to the right."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(file=sys.stdout, highlight=False)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    if not console.is_terminal:
-        console.width = 10_000
-    console.print(table)
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    found = table.lines(columns, rows, right=right, width=width)
+    if terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        found[0] = f"\x1b[1m{found[0]}\x1b[0m"
+    print("\n".join(found))
 
 
 def human_size(count: int) -> str:
@@ -84,3 +80,21 @@ def human_size(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def duration(started: str | None, finished: str | None) -> str:
+    """How long something took, or takes until now, as ``1h 02m`` or ``3.4s``; times are ISO 8601 in UTC."""
+    if started is None:
+        return ""
+    end = datetime.datetime.now(tz=datetime.timezone.utc) if finished is None else _moment(finished)
+    seconds = max(0.0, (end - _moment(started)).total_seconds())
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, hours, days = int(seconds // 60) % 60, int(seconds // 3600) % 24, int(seconds // 86400)
+    if days:
+        return f"{days}d {hours:02d}h"
+    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {int(seconds) % 60:02d}s"
+
+
+def _moment(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from trainenv.cli import live
 from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.group import Group
-from trainenv.cli.output import json_option, print_json, print_table, workspace
+from trainenv.cli.output import duration, json_option, print_json, print_table, workspace
 from trainenv.cli.train import exit_code_of, show_log
+from trainenv.errors import UsageError
+from trainenv.training.index import Summary
+from trainenv.training.selection import selected
 from trainenv.training.surroundings import in_words
 from trainenv.training.task import STATUSES
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(cls=Group)
@@ -26,54 +34,75 @@ def task() -> None:
     """
 
 
+def selecting(command: F) -> F:
+    """The options that say which tasks are meant."""
+    for option in reversed(
+        (
+            click.option("--method", type=METHOD, metavar="METHOD", help="Only tasks of this method."),
+            click.option("--status", type=click.Choice(STATUSES), help="Only tasks that stand so."),
+            click.option("--conda-env", type=ENVIRONMENT, metavar="ENV", help="Only tasks in this environment."),
+            click.option("--name", metavar="NAME", help="Only tasks of this name."),
+            click.option("--since", metavar="TIME", help="Only tasks made since: 2h (ago), 7d, 2026-11-22."),
+            click.option(
+                "--where",
+                multiple=True,
+                metavar="CONDITION",
+                help="Only tasks with such a parameter or last metric: 'loss<0.1', optimizer=adam.",
+            ),
+            click.option("--limit", type=click.IntRange(1), help="Only the newest so many."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @task.command("list")
-@click.option("--method", type=METHOD, metavar="METHOD", help="Only tasks of this method.")
-@click.option("--status", type=click.Choice(STATUSES), help="Only tasks that stand so.")
-@click.option("--conda-env", type=ENVIRONMENT, metavar="ENV", help="Only tasks that ran in this environment.")
-@click.option("--limit", type=click.IntRange(1), help="Only the newest so many.")
+@selecting
+@click.option("-w", "--watch", is_flag=True, help="Stay, and show what changes.")
 @json_option
 @click.pass_context
-def list_tasks(
-    ctx: click.Context,
-    method: str | None,
-    status: str | None,
-    conda_env: str | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+def list_tasks(ctx: click.Context, /, watch: bool, as_json: bool, **options: Any) -> None:
     """List the tasks of the workspace, newest first.
 
     \b
     Example:
-      trainenv task list --method breast_cancer_sgd --status done --json
+      trainenv task list --method breast_cancer_sgd --status done --where 'accuracy>0.9'
     """
     place = workspace(ctx, as_json=as_json)
-    wanted = {"method": method, "status": status, "conda_env": conda_env}
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    tasks = [found for found in place.tasks() if all(getattr(found, name) == value for name, value in asked.items())][
-        :limit
-    ]
+    if watch:
+        if as_json or not sys.stdout.isatty():
+            raise UsageError("--watch needs a terminal", hint="Without one, list again, or use `trainenv task logs -f`")
+        live.show(lambda: _listed(place.task_summaries(selected(**options))))
+        return
+    found = place.task_summaries(selected(**options), whole=as_json)
     if as_json:
-        print_json([found.to_json() for found in tasks])
-        return
-    if not tasks:
-        print("No such task" if asked else "No tasks yet. Start one: trainenv train METHOD")
-        return
-    print_table(
-        ["Id", "Method", "Stage", "Environment", "Status", "Started", "Metrics"],
-        [
-            (
-                found.id,
-                found.method,
-                found.stage,
-                found.conda_env,
-                found.outcome,
-                found.started,
-                _metrics(found.metrics),
-            )
-            for found in tasks
-        ],
-    )
+        print(f"[{','.join(f'{chr(10)}{summary.record}' for summary in found)}\n]")
+    elif found:
+        columns, rows = _listed(found)
+        print_table(columns, rows)
+    else:
+        print("No such task" if any(options.values()) else "No tasks yet. Start one: trainenv train METHOD")
+
+
+def _listed(found: Sequence[Summary]) -> tuple[list[str], list[list[object]]]:
+    """Header and rows; what says nothing new is left out."""
+    columns: dict[str, Callable[[Summary], object]] = {
+        "Id": lambda task: task.id,
+        "Name": lambda task: task.name,
+        "Method": lambda task: task.method,
+        "Stage": lambda task: task.stage,
+        "Environment": lambda task: task.conda_env,
+        "Status": lambda task: task.outcome,
+        "Started": lambda task: task.started,
+        "Time": lambda task: duration(task.started, task.finished),
+        "Host": lambda task: task.host,
+        "Metrics": lambda task: _metrics(task.metrics),
+    }
+    if not any(task.name for task in found):
+        del columns["Name"]
+    if len({task.host for task in found}) < 2:
+        del columns["Host"]
+    return list(columns), [[cell(task) for cell in columns.values()] for task in found]
 
 
 @task.command()
@@ -100,7 +129,7 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
     if found.git_dirty:
         shown["git_commit"] = f"{found.git_commit}, with changes"
     shown["machine"] = in_words(found.machine)
-    rows = ["method", "stage", "status", "conda_env", "prefix", "parameters", "metrics", "created", "started"]
+    rows = ["name", "method", "stage", "status", "conda_env", "prefix", "parameters", "metrics", "created", "started"]
     rows += ["finished", "command", "host", "machine", "user", "git_commit", "code_sha256", "manifest_sha256"]
     rows += ["folder"]
     print_table(["Task", found.id], [(key, shown[key]) for key in rows if shown[key] not in (None, "")])

@@ -21,6 +21,7 @@ from trainenv.training import Task
 @click.option(
     "--conda-env", metavar="NAME", type=ENVIRONMENT, help="Run in this environment instead of the method's conda_env."
 )
+@click.option("--name", metavar="NAME", help="What to call the task.")
 @click.option("--detach", is_flag=True, help="Return at once; the task runs on.")
 @json_option
 @click.pass_context
@@ -30,6 +31,7 @@ def train(
     settings: tuple[str, ...],
     stage: str,
     conda_env: str | None,
+    name: str | None,
     detach: bool,
     as_json: bool,
 ) -> int:
@@ -42,7 +44,7 @@ def train(
       trainenv train breast_cancer_sgd --set epochs=20 --set learning_rate=0.01
     """
     place = workspace(ctx, as_json=as_json)
-    task = place.start(method, stage=stage, conda_env=conda_env, **_parameters(settings))
+    task = place.start(method, _parameters(settings), stage=stage, conda_env=conda_env, name=name)
     if detach:
         if as_json:
             print_json(task.to_json())

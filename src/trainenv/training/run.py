@@ -49,21 +49,22 @@ def start(
     *,
     stage: str = "train",
     conda_env: str | None = None,
+    name: str | None = None,
     prefix: Path,
     grace_seconds: float = 10.0,
     executor: Executor | None = None,
 ) -> Task:
     """Start ``stage`` of ``method`` in the environment at ``prefix``; returns once its code runs.
 
-    The environment's name is ``conda_env``, else the one that the method names. Strings in
-    ``parameters`` are read as their types. On cancel the code has ``grace_seconds`` to end itself.
+    The environment's name is ``conda_env``, else the one that the method names; ``name`` is what to call
+    the task. Strings in ``parameters`` are read as their types. On cancel the code has ``grace_seconds`` to end itself.
     Code that can't be started makes a task with status ``failed`` that says why. Raises
     ``ParameterError``, ``MethodError``, ``TaskError``, ``EnvironmentBusyError``; nothing is left of
     the task then.
     """
     values = checked_parameters(method, parameters)
-    name = conda_env or method.environment_of(stage)
-    if name is None:
+    environment = conda_env or method.environment_of(stage)
+    if environment is None:
         raise MethodError(
             f"stage {stage!r} of method {method.name!r} names no environment",
             hint=f"Add 'conda_env: NAME' to {method.file} or give --conda-env NAME",
@@ -76,7 +77,8 @@ def start(
         files,
         method=method.name,
         stage=stage,
-        conda_env=name,
+        conda_env=environment,
+        name=name,
         prefix=str(prefix),
         command=method.argv(stage, prefix, values),
         working_folder=str(method.folder),

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ _STALE_SECONDS = 3600.0
 class Task:
     """What ``task.json`` says, and the folder it lies in.
 
-    ``status`` is ``queued``, ``running``, ``done`` (exit code 0), ``failed``, ``cancelled`` or
-    ``lost`` (its supervisor is gone and left no result). Code that a signal ended has no
-    ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
+    ``name`` is what its starter called it. ``status`` is ``queued``, ``running``, ``done`` (exit code 0),
+    ``failed``, ``cancelled`` or ``lost`` (its supervisor is gone and left no result). Code that a signal
+    ended has no ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
     ``resources`` are those that its method asks for (see ``resources.Resources``), ``metric_patterns`` how
     its code prints metrics in a way of its own (see ``metrics.Reader``).
     ``supervisor`` tells the process that answers for the task from any other (see
@@ -61,6 +61,7 @@ class Task:
     grace_seconds: float
     resources: dict[str, Any] = field(default_factory=dict)
     metric_patterns: list[str] = field(default_factory=list)
+    name: str | None = None
     git_commit: str | None = None
     git_dirty: bool | None = None
     manifest_sha256: str | None = None
@@ -121,9 +122,12 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``task.json``."""
-        values = asdict(self)
+        values = dict(vars(self))
         del values["folder"]
         return values
+
+
+_FIELDS = frozenset(each.name for each in fields(Task)) - {"folder"}
 
 
 def create(tasks_dir: Path, files: Mapping[str, Path], **values: Any) -> Task:
@@ -190,35 +194,39 @@ def load_task(tasks_dir: Path, identifier: str) -> Task:
     Raises ``TaskError`` if there is none or there are several.
     """
     if identifier and (tasks_dir / identifier / record.RECORD).is_file() and Path(identifier).name == identifier:
-        return _load(tasks_dir / identifier)
-    tasks = list_tasks(tasks_dir)
-    found = [task for task in tasks if identifier and task.id.startswith(identifier)]
+        return load_folder(tasks_dir / identifier)
+    names = sorted(_names(tasks_dir), reverse=True)
+    found = [name for name in names if identifier and name.startswith(identifier)]
     if len(found) > 1:
-        raise TaskError(f"{len(found)} tasks begin with {identifier!r}", hint=f"The newest is {found[0].id}")
+        raise TaskError(f"{len(found)} tasks begin with {identifier!r}", hint=f"The newest is {found[0]}")
     if not found:
-        hint = f"The newest is {tasks[0].id}" if tasks else "No task has been started yet"
+        newest = next((name for name in names if (tasks_dir / name / record.RECORD).is_file()), None)
+        hint = f"The newest is {newest}" if newest else "No task has been started yet"
         raise TaskError(f"no task {identifier!r} in {tasks_dir}", hint=hint)
-    return found[0]
+    return load_folder(tasks_dir / found[0])
 
 
 def reload(task: Task) -> Task:
     """The same task as it stands now. Raises ``TaskError`` if it has been removed."""
-    return _load(task.folder)
+    return load_folder(task.folder)
 
 
 def list_tasks(tasks_dir: Path) -> list[Task]:
     """Every readable task, newest first."""
     tasks = []
-    try:
-        folders = [entry for entry in tasks_dir.iterdir() if not entry.name.startswith(".")]
-    except FileNotFoundError:
-        return []
-    for folder in folders:
+    for name in _names(tasks_dir):
         try:
-            tasks.append(_load(folder))
+            tasks.append(load_folder(tasks_dir / name))
         except TaskError:
             continue
     return sorted(tasks, key=lambda task: (task.created, task.id), reverse=True)
+
+
+def _names(tasks_dir: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(tasks_dir) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
 
 
 def remove_tasks(tasks: Sequence[Task]) -> None:
@@ -245,7 +253,8 @@ def remove_tasks(tasks: Sequence[Task]) -> None:
         kept.tidy(tasks_dir)
 
 
-def _load(folder: Path) -> Task:
+def load_folder(folder: Path) -> Task:
+    """The task in ``folder`` as it stands now. Raises ``TaskError``."""
     task = _read(folder)
     if not task.active or _supervised(task):
         return task
@@ -256,11 +265,14 @@ def _load(folder: Path) -> Task:
     return replace(task, status="lost", error="its supervisor is gone and left no result")
 
 
+def task_of(folder: Path, values: Mapping[str, Any]) -> Task:
+    """The task in ``folder`` whose record is ``values``. Raises ``TypeError`` if that is none."""
+    return Task(folder=folder, **{key: value for key, value in values.items() if key in _FIELDS})
+
+
 def _read(folder: Path) -> Task:
     try:
-        values: Mapping[str, Any] = record.read(str(folder))
-        known = {each.name for each in fields(Task)} - {"folder"}
-        return Task(folder=folder, **{key: value for key, value in values.items() if key in known})
+        return task_of(folder, record.read(str(folder)))
     except (OSError, ValueError, TypeError) as error:
         raise TaskError(f"{folder / record.RECORD} can't be read", cause=str(error)) from None
 
