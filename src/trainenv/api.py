@@ -339,6 +339,7 @@ class Workspace:
         format: str | None = None,
         level: int | None = None,
         threads: int | None = None,
+        self_extracting: bool = False,
         filters: Sequence[Filter] = (),
         strip: bool = False,
         editable: Editable = "refuse",
@@ -348,7 +349,9 @@ class Workspace:
 
         ``output`` is its file, by default called as the environment is. ``format`` is ``"tar.zst"``, ``"tar.gz"``
         or ``"tar"``, by default what ``output`` is called. ``level`` is that of its compression (None: a quick
-        one), ``threads`` None means all. ``filters`` are pairs as ``("exclude", "*.h")`` and
+        one), ``threads`` None means all. A ``self_extracting`` archive is a shell script (``NAME.sh``) that unpacks
+        itself, with a ``.tar.gz`` inside unless ``format`` says otherwise. ``filters`` are pairs as
+        ``("exclude", "*.h")`` and
         ``("include", "include/python*")``, in their order; ``strip`` leaves out compiled Python, tests and static
         libraries before them. Projects installed with ``-e`` make ``editable`` ``"refuse"`` to pack,
         ``"include"`` their folders or install each as a ``"wheel"``. ``dereference`` packs what links lead
@@ -358,7 +361,7 @@ class Workspace:
 
         choice = archives.Choice(filters, strip, editable, dereference, self.settings)
         if output is None:
-            output = f"{environment.name}{archives.chosen(None, format).ending}"
+            output = f"{environment.name}{archives.chosen(None, format, self_extracting=self_extracting).ending}"
         with locks.in_use(environment.prefix):
             return archives.pack(
                 environment.prefix,
@@ -367,6 +370,7 @@ class Workspace:
                 format=format,
                 level=level,
                 threads=threads,
+                self_extracting=self_extracting,
                 choice=choice,
                 reporter=self.reporter,
             )

@@ -28,26 +28,31 @@ TAR = Format("tar", (".tar",))
 
 FORMATS = {format.name: format for format in (TAR_ZST, TAR_GZ, TAR)}
 
+SCRIPT_ENDING = ".sh"
+
 _OF_OTHERS = (".zip", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.lz4", ".7z", ".rar", ".parcel", ".conda")
+_IN_SCRIPTS = (TAR_GZ, TAR_ZST, TAR)
 
 
 @dataclass(frozen=True)
 class Form:
-    """How an archive is to be written; ``threads`` pack it."""
+    """How an archive is to be written; ``threads`` pack it. A self-extracting one is a script before all else."""
 
     format: Format
     level: int
     threads: int
+    self_extracting: bool = False
 
     @property
     def ending(self) -> str:
-        return self.format.endings[0]
+        return SCRIPT_ENDING if self.self_extracting else self.format.endings[0]
 
 
 def chosen(
     output: Path | None,
     name: str | None = None,
     *,
+    self_extracting: bool = False,
     level: int | None = None,
     threads: int | None = None,
 ) -> Form:
@@ -58,7 +63,11 @@ def chosen(
     called = "" if output is None else output.name.lower()
     of_name = _named(name)
     of_ending = next((format for format in FORMATS.values() if _ends(called, format.endings)), None)
-    format = _agreed(output, of_name, of_ending)
+    if self_extracting or called.endswith(SCRIPT_ENDING):
+        format = _in_script(output, of_name, of_ending)
+        self_extracting = True
+    else:
+        format = _agreed(output, of_name, of_ending)
     if level is not None and level not in format.levels:
         if not format.levels:
             raise UsageError(f"format {format.name} has no --level", cause="it is not compressed")
@@ -71,7 +80,7 @@ def chosen(
     if threads is not None and not format.levels:
         raise UsageError(f"format {format.name} has no --threads", cause="it is not compressed")
     threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-    return Form(format, format.level if level is None else level, threads if format.levels else 1)
+    return Form(format, format.level if level is None else level, threads if format.levels else 1, self_extracting)
 
 
 def _named(name: str | None) -> Format | None:
@@ -95,9 +104,25 @@ def _agreed(output: Path | None, of_name: Format | None, of_ending: Format | Non
         raise UsageError(
             f"{output} is no name for format {of_name.name}",
             cause="other programs would take it for another format",
-            hint=f"End it in {of_name.endings[0]}",
+            hint=f"End it in {of_name.endings[0]}" if of_name.endings[0] else "Leave out the ending",
         )
     return of_name
+
+
+def _in_script(output: Path | None, of_name: Format | None, of_ending: Format | None) -> Format:
+    format = of_name or TAR_GZ
+    if format not in _IN_SCRIPTS:
+        raise UsageError(
+            f"format {format.name} can't be self-extracting",
+            hint=f"Choose from {', '.join(each.name for each in _IN_SCRIPTS)}",
+        )
+    if of_ending is not None:
+        raise UsageError(
+            f"{output} is no name for a self-extracting archive",
+            cause="it is a script, which other programs can't unpack",
+            hint=f"End it in {SCRIPT_ENDING}",
+        )
+    return format
 
 
 def _ends(called: str, endings: Sequence[str]) -> bool:

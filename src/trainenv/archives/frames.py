@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from trainenv.archives.codecs import Codec
 from trainenv.archives.sources import ByteSource
@@ -53,6 +53,13 @@ class Packed(NamedTuple):
     compressed: int
     size: int
     crc: int
+
+
+class Output(Protocol):
+    """What frames are written to."""
+
+    def write(self, block: bytes, /) -> int:
+        """Append ``block``."""
 
 
 class Sink(Protocol):
@@ -124,7 +131,7 @@ class PackedFrames:
 
     def __init__(
         self,
-        out: BinaryIO,
+        out: Output,
         codec: Codec,
         level: int,
         threads: int,

@@ -33,6 +33,7 @@ from trainenv.archives.manifest import (
     Manifest,
     relocation_json,
 )
+from trainenv.archives.self_extracting import Payload
 from trainenv.archives.windows import in_memory
 from trainenv.archives.writing import MemberWriter, TarWriter, sink
 from trainenv.environments import left_out
@@ -57,6 +58,7 @@ def pack(
     format: str | None = None,
     level: int | None = None,
     threads: int | None = None,
+    self_extracting: bool = False,
     choice: Choice = EVERYTHING,
     reporter: Reporter,
 ) -> Archive:
@@ -64,12 +66,12 @@ def pack(
 
     ``source_prefix`` is the prefix that its files carry: by default the recorded one, else the
     folder itself. ``format`` is one of ``formats.FORMATS``, by default the one that ``output`` is named after.
-    ``level`` is that of its compression, ``threads`` how many compress (default: as many as
-    there are cores). The same environment gives the same bytes, wherever it lies and whatever
-    ``threads`` is. ``choice`` says what of it is packed. ``output`` appears whole or not at all. Raises
+    ``level`` is that of its compression, ``threads`` how many compress (default: as many as there are cores). A
+    ``self_extracting`` one is a shell script as well. The same environment gives the same bytes, wherever it lies
+    and whatever ``threads`` is. ``choice`` says what of it is packed. ``output`` appears whole or not at all. Raises
     ``ArchiveError``.
     """
-    form = formats.chosen(output, format, level=level, threads=threads)
+    form = formats.chosen(output, format, self_extracting=self_extracting, level=level, threads=threads)
     prefix = Path(os.path.realpath(prefix))
     if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(prefix)):
         raise ArchiveError(
@@ -81,12 +83,16 @@ def pack(
         contents = gather(prefix, carried, choice, scratch, reporter)
         file = stack.enter_context(_appearing(output))
         step = stack.enter_context(reporter.step(f"pack {name}", total=len(contents.found.files), unit="files"))
-        writer = TarWriter(sink(form, file))
+        script = Payload(file) if form.self_extracting else None
+        writer = TarWriter(sink(form, script or file))
         local_paths = LocalPaths(_own_folders(choice.settings))
         packer = _Packer(prefix, carried, contents, writer, local_paths, reporter)
         try:
             manifest = packer.run(name, step)
             writer.finish(manifest.to_json())
+            if script is not None:
+                script.put_script(form, manifest)
+                _make_executable(file)
         finally:
             packer.close()
             writer.close()
@@ -258,6 +264,12 @@ class _Packer:
 
     def _changed(self, path: str) -> ArchiveError:
         return self._refused(f"{path} changed while it was read", "Pack again when nothing writes there")
+
+
+def _make_executable(file: BinaryIO) -> None:
+    """For all who may read it."""
+    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    os.fchmod(file.fileno(), mode | (mode & 0o444) >> 2)
 
 
 def _own_folders(settings: Settings | None) -> list[Path]:

@@ -14,6 +14,7 @@ from trainenv.archives.checks import checked
 from trainenv.archives.frames import Frame, read_frames
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
 from trainenv.archives.manifest import File, Manifest
+from trainenv.archives.self_extracting import payload_of
 from trainenv.archives.sources import ByteSource, LocalFile, damaged
 from trainenv.archives.tails import read_tail
 from trainenv.errors import ArchiveError
@@ -27,8 +28,9 @@ def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, l
     """
     source = LocalFile(archive) if isinstance(archive, Path) else archive
     try:
-        document, frames = read_tail(source)
-        yield source, checked(source.name, document, frames), frames
+        payload = payload_of(source)
+        document, frames = read_tail(payload)
+        yield payload, checked(source.name, document, frames), frames
     finally:
         source.close()
 

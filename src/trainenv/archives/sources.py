@@ -56,6 +56,22 @@ class LocalFile:
         return ArchiveError(f"{self.name} can't be read", cause=error.strerror or str(error))
 
 
+class Part:
+    """What of ``source`` begins at byte ``start``."""
+
+    def __init__(self, source: ByteSource, start: int) -> None:
+        self._source = source
+        self._start = start
+        self.name = source.name
+        self.size = source.size - start
+
+    def read(self, start: int, length: int) -> bytes:
+        return self._source.read(self._start + start, length)
+
+    def close(self) -> None:
+        self._source.close()
+
+
 def damaged(name: str, cause: str) -> ArchiveError:
     """The error for an archive that is not what its maker wrote."""
     return ArchiveError(

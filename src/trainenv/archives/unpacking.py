@@ -29,8 +29,8 @@ def read_manifest(archive: Path) -> Manifest:
 
 def open_archive(archive: Path) -> Archive:
     """What ``inspect`` shows of ``archive``."""
-    with opened(archive) as (source, manifest, _):
-        return Archive(archive, manifest, source.size)
+    with opened(archive) as (_, manifest, _):
+        return Archive(archive, manifest, archive.stat().st_size)
 
 
 def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None) -> Manifest:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from trainenv.archives import footer, formats, seektable, tarformat
 from trainenv.archives.codecs import DEFLATE, STORED, ZSTD
 from trainenv.archives.formats import Form
-from trainenv.archives.frames import FrameWriter, PackedFrames, Sink
+from trainenv.archives.frames import FrameWriter, Output, PackedFrames, Sink
 
 
 class MemberWriter(Protocol):
@@ -64,7 +64,7 @@ class TarWriter:
         self._sink.close()
 
 
-def sink(form: Form, out: BinaryIO) -> Sink:
+def sink(form: Form, out: Output) -> Sink:
     """What writes the frames of a tar to ``out`` as ``form`` has it."""
     if form.format == formats.TAR_ZST:
         return PackedFrames(out, ZSTD, form.level, form.threads, partial(seektable.end, form.level))

@@ -49,6 +49,7 @@ def _filters(ctx: click.Context, **patterns: tuple[str, ...]) -> list[Filter]:
 @click.option("--format", type=click.Choice(list(FORMATS)), help="Its format [default: what FILE is called].")
 @click.option("--level", type=int, help="Level of compression: tar.zst 1 to 19 [3], tar.gz 1 to 9 [6].")
 @click.option("--threads", type=int, help="Compressing threads [default: one a core].")
+@click.option("--self-extracting", is_flag=True, help="Write a shell script that unpacks itself: NAME.sh.")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out files and folders that match.")
 @click.option("--include", metavar="PATTERN", multiple=True, help="Take back in what an earlier --exclude left out.")
 @click.option("--strip", is_flag=True, help="Leave out compiled Python, tests and static libraries.")
@@ -77,6 +78,7 @@ def pack(
     format: str | None,
     level: int | None,
     threads: int | None,
+    self_extracting: bool,
     exclude: tuple[str, ...],
     include: tuple[str, ...],
     strip: bool,
@@ -103,6 +105,7 @@ def pack(
         format=format,
         level=level,
         threads=threads,
+        self_extracting=self_extracting,
         filters=_filters(ctx, exclude=exclude, include=include),
         strip=strip,
         editable=editable,
@@ -117,7 +120,8 @@ def pack(
         print(f"Left out: {archive.not_packed}")
     if signature is not None:
         print(f"Signed it with {key}: {signature} goes with it")
-    print(f"Carry it over, then there: trainenv unpack {archive.path.name}")
+    other = f", or sh {archive.path.name}" if archive.path.suffix == ".sh" else ""
+    print(f"Carry it over, then there: trainenv unpack {archive.path.name}{other}")
 
 
 @click.command()
