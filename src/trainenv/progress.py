@@ -203,8 +203,11 @@ def gathered(reporter: Reporter, name: str) -> Iterator[Reporter]:
         yield _Gathering(reporter, whole)
 
 
-def carried(packages: int, downloaded: int) -> str:
-    """What came of fetching and installing: ``12 packages, 45.0 MB downloaded``; ``downloaded`` in bytes."""
+def carried(packages: int, fetched: int, downloaded: int) -> str:
+    """What came of fetching and installing: ``12 packages, 45.0 MB downloaded``.
+
+    ``fetched`` is how many of the packages came, ``downloaded`` their bytes as far as anybody knew their size.
+    """
     size = f"{downloaded / 1e6:.1f} MB" if downloaded >= 100_000 else f"{downloaded / 1e3:.1f} kB"
-    size = f"{size} downloaded" if downloaded else "nothing downloaded"
+    size = f"{size} downloaded" if downloaded else f"{fetched or 'nothing'} downloaded"
     return f"{packages} package{'' if packages == 1 else 's'}, {size}"

@@ -67,8 +67,14 @@ def test_what_is_fetched_counts_twice_and_what_is_cached_once(tmp_path: Path, ch
         cold = last(events_of(place, lambda one: one.create("cold", "small")))
         warm = last(events_of(place, lambda one: one.create("warm", "small")))
     expected = {"event": "done", "unit": "B", "packages": 2}
-    assert cold == expected | {"step": "create cold", "done": 2 * both, "total": 2 * both, "downloaded": both}
-    assert warm == expected | {"step": "create warm", "done": both, "total": both, "downloaded": 0}
+    assert cold == expected | {
+        "step": "create cold",
+        "done": 2 * both,
+        "total": 2 * both,
+        "downloaded": both,
+        "fetched": 2,
+    }
+    assert warm == expected | {"step": "create warm", "done": both, "total": both, "downloaded": 0, "fetched": 0}
 
 
 def test_a_download_that_breaks_off_is_not_counted_beyond_its_size(tmp_path: Path, channel: Path) -> None:

@@ -359,7 +359,10 @@ def install(
         if gate.refused:
             raise gate.refusal()
         step.conclude(
-            carried(listener.linked, listener.downloaded), packages=listener.linked, downloaded=listener.downloaded
+            carried(listener.linked, listener.fetched, listener.downloaded),
+            packages=listener.linked,
+            fetched=listener.fetched,
+            downloaded=listener.downloaded,
         )
     for record, entry in zip(fresh, entries, strict=True):
         cache_health.stamp(entry, _archive(record))
@@ -477,6 +480,7 @@ class _InstallReporter:
         self._came: dict[int, int] = {}
         self._linking: dict[int, str] = {}
         self.downloaded = 0
+        self.fetched = 0
         self.linked = 0
         step.expect(self._total)
 
@@ -498,6 +502,7 @@ class _InstallReporter:
         with self._counting:
             if cache_entry not in self._came:  # What broke off begins once more.
                 self._came[cache_entry] = 0
+                self.fetched += 1
                 self._total += self._sizes.get(name, 0)
                 self._step.expect(self._total)
         self._name_work()

@@ -14,7 +14,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -72,6 +73,8 @@ class Credentials:
         self.tokens: dict[str, str] = {}
         self.token_opens_index = False
         self._bases: dict[str, str] = {}
+        self._users: dict[str, str] = {}
+        self._addresses: dict[str, list[str]] = {}
         self._tokens_alone: set[str] = set()
         for address in addresses:
             self.learn(address)
@@ -85,9 +88,12 @@ class Credentials:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return clean
-        if parts.username or parts.password:
-            found = Credential(unquote(parts.username or ""), unquote(parts.password or ""), "its address")
-            self._known[_host_of(address)] = self._known[parts.hostname] = found
+        for host in {_host_of(address), parts.hostname}:
+            self._addresses.setdefault(host, []).append(clean)
+            if parts.password:
+                self._known[host] = Credential(unquote(parts.username or ""), unquote(parts.password), "its address")
+            elif parts.username:
+                self._users[host] = unquote(parts.username)
         without_user = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         if token := _TOKEN.match(without_user):
             self.tokens[f"{clean.rstrip('/')}/"] = f"{without_user.rstrip('/')}/"
@@ -116,16 +122,18 @@ class Credentials:
         return self._known[host]
 
     def ask_keyring(self, host: str) -> Credential | None:
-        """``find``, and if that has nothing the user's keyring: for a host that asked who we are."""
+        """``find``, and if that has no secret the user's keyring: for a host that asked who we are."""
         found = self.find(host)
-        if found is None:
-            found = self._known[host] = self._known[host.partition(":")[0]] = _from_keyring(host, None)
+        if found is None or not found.secret:
+            asked = _from_keyring(self._services(host), found.username if found else None)
+            found = self._known[host] = self._known[host.partition(":")[0]] = asked or found
         return found
 
     @property
     def secrets(self) -> set[str]:
-        """Every secret found so far, as words that no output may hold."""
-        return self._tokens_alone | {known.secret for known in self._known.values() if known and known.secret}
+        """Every secret found so far, as words that no output may hold; a user name alone may be a token."""
+        known = {found.secret or found.username for found in self._known.values() if found}
+        return self._tokens_alone | known - {""}
 
     def known_hosts(self) -> dict[str, Credential]:
         """All hosts that something is known for, of every source, for ``netrc`` and ``doctor``."""
@@ -136,7 +144,7 @@ class Credentials:
         """All of them in the form that programs read from ``NETRC``; a token's user is ``__token__``."""
         lines = []
         for host, found in self.known_hosts().items():
-            if ":" not in host and not re.search(r"\s", found.username + found.secret):
+            if found.secret and ":" not in host and not re.search(r"\s", found.username + found.secret):
                 lines.append(f"machine {host} login {found.username or _TOKEN_USER} password {found.secret}")
         if self._netrc and (default := self._netrc.hosts.get("default")):
             lines.append(f"default login {default[0]} password {default[2]}")
@@ -144,14 +152,23 @@ class Credentials:
 
     def _look_up(self, host: str) -> Credential | None:
         name = host.partition(":")[0]
-        entry = self._table.get(host) or self._table.get(name)
-        if entry is None and ":" not in host:
-            entry = next((value for key, value in self._table.items() if key.partition(":")[0] == host), None)
-        if entry is not None:
-            return _from_table(host, entry)
-        if self._netrc and (found := self._netrc.authenticators(name)):
+        user = self._users.get(host)
+        keys = [key for key in (host, name) if key in self._table]
+        if not keys and ":" not in host:
+            keys = [key for key in self._table if key.partition(":")[0] == host]
+        if keys:
+            entry = {"username": user, **self._table[keys[0]]} if user else self._table[keys[0]]
+            return _from_table(keys[0], entry, self._services(keys[0]))
+        if self._netrc and (found := self._netrc.authenticators(name)) and (not user or user == found[0]):
             return Credential(found[0] or found[1] or "", found[2] or "", "netrc")
-        return None
+        return Credential(user, "", "its address") if user else None
+
+    def _services(self, host: str) -> list[str]:
+        """Under which names a keyring may know ``host``: alone, as an address, as pip asks for an index."""
+        addresses = [address.rstrip("/") for address in self._addresses.get(host, ())]
+        schemes = sorted({urlsplit(address).scheme for address in addresses} or {"https"}, reverse=True)
+        bases = [f"{scheme}://{host}" for scheme in schemes]
+        return list(dict.fromkeys([host, *bases, *addresses, *(f"{address}/" for address in addresses)]))
 
 
 def _host_of(address: str) -> str:
@@ -178,7 +195,7 @@ def _read_netrc() -> netrc.netrc | None:
         raise UsageError(f"{file} can't be read", cause=str(reason), hint=hint) from None
 
 
-def _from_table(host: str, entry: Mapping[str, object]) -> Credential | None:
+def _from_table(host: str, entry: Mapping[str, object], services: Sequence[str]) -> Credential | None:
     if unknown := sorted(set(entry) - _KEYS):
         raise UsageError(
             f'[credentials."{host}"] has an unknown key {unknown[0]!r}',
@@ -204,27 +221,28 @@ def _from_table(host: str, entry: Mapping[str, object]) -> Credential | None:
         return Credential(username, token, f"variable {entry['token_env']}")
     if password := variable("password_env"):
         return Credential(username, password, f"variable {entry['password_env']}")
-    return _from_keyring(host, username or None)
+    return _from_keyring(services, username or None)
 
 
-def _from_keyring(host: str, username: str | None) -> Credential | None:
-    """From the ``keyring`` module where it is installed, else from the program of that name."""
-    try:
+def _from_keyring(services: Sequence[str], username: str | None) -> Credential | None:
+    """From the ``keyring`` module where it is installed, else from the program of that name.
+
+    The program may know more than the module beside trainenv: its backends are installed where it is.
+    """
+    with suppress(ImportError):
         keyring = import_module("keyring")
-    except ImportError:
-        return _from_keyring_program(host, username)
-    for service in (host, f"https://{host}"):
-        with suppress(Exception):  # Backends raise what they like; a keyring that fails holds nothing.
-            if found := keyring.get_credential(service, username):
-                return Credential(found.username or _TOKEN_USER, found.password, "keyring")
-    return None
+        for service in services:
+            with suppress(Exception):  # Backends raise what they like; a keyring that fails holds nothing.
+                if found := keyring.get_credential(service, username):
+                    return Credential(found.username or _TOKEN_USER, found.password, "keyring")
+    return _from_keyring_program(services, username)
 
 
-def _from_keyring_program(host: str, username: str | None) -> Credential | None:
+def _from_keyring_program(services: Sequence[str], username: str | None) -> Credential | None:
     program = shutil.which("keyring")
-    if program is None:
+    if program is None or os.path.dirname(program) == os.path.dirname(sys.executable):
         return None
-    for service in (host, f"https://{host}"):
+    for service in services:
         command = [program, "--mode", "creds", "--output", "json", "get", service, *([username] if username else [])]
         with suppress(OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
             done = subprocess.run(

@@ -101,4 +101,4 @@ def _asked(indexes: Sequence[str], names: Iterable[str], access: Access) -> Iter
 def _refusal(url: str, status: int, access: Access) -> Refusal:
     url = without_credentials(url)
     known = access.credentials.find(urlsplit(url).netloc)
-    return Refusal(url, status, known.source if known else None)
+    return Refusal(url, status, known.source if known and known.secret else None)

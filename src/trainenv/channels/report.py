@@ -150,7 +150,10 @@ def _secrets(settings: Settings) -> Iterator[Observation]:
         except TrainenvError as error:
             yield "credentials", "error", str(error)
             continue
-        text = f"{host}: {found.source}" if found else f"{host}: the keyring has nothing for it"
+        missing = "the keyring has nothing for it"
+        if not settings.credentials[host].keys() & {"username", "username_env"}:
+            missing += "; some keyrings answer only who names a user: username = … there"
+        text = f"{host}: {found.source if found else missing}"
         yield "credentials", "ok" if found else "error", text
     if find_spec("keyring") or which("keyring"):
         yield "keyring", "ok", "asked for hosts that want to know who you are"

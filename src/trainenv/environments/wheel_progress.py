@@ -26,7 +26,7 @@ class WheelProgress:
         self._sizes = sizes
         self._total = sum(sizes.values())
         self._awaited: set[str] = set()
-        self._downloaded = 0
+        self._fetched = self._downloaded = 0
         self._installed: set[str] = set()
         step.expect(self._total)
 
@@ -56,13 +56,15 @@ class WheelProgress:
     def finish(self) -> None:
         """Say what came of it."""
         self._step.conclude(
-            carried(len(self._installed), self._downloaded),
+            carried(len(self._installed), self._fetched, self._downloaded),
             packages=len(self._installed),
+            fetched=self._fetched,
             downloaded=self._downloaded,
         )
 
     def _came(self, name: str) -> None:
         if name in self._awaited:
             self._awaited.remove(name)
+            self._fetched += 1
             self._downloaded += self._sizes.get(name, 0)
             self._step.advance(self._sizes.get(name, 0))
