@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trainenv.credentials import without_credentials
 from trainenv.errors import TrainenvError, UsageError
-from trainenv.settings import checked_name, load
+from trainenv.settings import Limits, checked_name, load
 
 
 def _workspace(folder: Path, text: str | bytes) -> Path:
@@ -73,6 +73,14 @@ def test_visible_as_is_the_prefix_that_files_carry(tmp_path: Path) -> None:
         ("mirrors = 3\n", "table"),
         ('[mirrors]\n"conda-forge" = 3\n', "mirrors.conda-forge"),
         ('[mirrors]\n"conda-forge" = [3]\n', "mirrors.conda-forge"),
+        ("gpus = -1\n", "gpus"),
+        ("gpus = [0.5]\n", "list of texts"),
+        ("cpus = true\n", "whole number"),
+        ('memory = "much"\n', "size"),
+        ("limits = 3\n", "table"),
+        ("[limits]\ntask = 3\n", "'task'"),
+        ("[limits]\ntasks = 0\n", "limits.tasks"),
+        ("[limits]\nmethods = {probe = 0}\n", "limits.methods.probe"),
         ("env_dir = 'x'\n", "'env_dir'"),
         ("envs_dir = \n", "TOML"),
         (b"\xff\xff", "TOML"),
@@ -84,6 +92,23 @@ def test_what_is_wrong_is_named_with_its_place_in_one_line(tmp_path: Path, text:
     assert words in str(error.value)
     assert str(tmp_path / "trainenv.toml") in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_tasks_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load(tmp_path)
+    assert (found.gpus, found.cpus, found.memory, found.limits) == (None, None, None, Limits())
+    assert found.queue_dir == tmp_path / "tasks/.queue"
+    found = load(
+        _workspace(tmp_path, 'tasks_dir = "runs"\ngpus = 4\nmemory = "1 GB"\n[limits]\ntasks = 3\nmethods = {a = 1}\n')
+    )
+    assert (found.gpus, found.memory, found.limits) == (4, 10**9, Limits(tasks=3, methods={"a": 1}))
+    assert found.queue_dir == tmp_path / "runs/.queue"
+    assert load(_workspace(tmp_path, 'gpus = [0, "GPU-1"]\n')).gpus == ("0", "GPU-1")
+    monkeypatch.setenv("TRAINENV_GPUS", "2,3")
+    monkeypatch.setenv("TRAINENV_QUEUE_DIR", "/queue")
+    assert (load(tmp_path).gpus, load(tmp_path).queue_dir) == (("2", "3"), Path("/queue"))
+    monkeypatch.setenv("TRAINENV_GPUS", "2")
+    assert load(tmp_path).gpus == 2
 
 
 def test_a_wrong_variable_is_named_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

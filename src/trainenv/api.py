@@ -558,6 +558,12 @@ class Workspace:
         """Start a task and wait for its end. See ``start``."""
         return self.start(method, given, stage=stage, conda_env=conda_env, name=name, **parameters).wait()
 
+    def waiting(self, task: Task) -> Iterator[Task]:
+        """A task each time that it stands otherwise in its queue, until it waits no more."""
+        from trainenv.training import waiting
+
+        return waiting(task)
+
     def follow(self, task: Task) -> Iterator[Event]:
         """What a task writes, as it comes, until it ends."""
         from trainenv.training import follow

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.errors import UsageError
+from trainenv.sizes import parse_size
 
 FILE_NAME = "trainenv.toml"
 
@@ -26,8 +27,13 @@ _LONGEST_NAME = 200
 
 _KNOWN = {
     "allowed_signers",
+    "cpus",
     "envs_dir",
+    "gpus",
+    "limits",
+    "memory",
     "methods_dir",
+    "queue_dir",
     "tasks_dir",
     "cache_dir",
     "visible_as",
@@ -50,6 +56,15 @@ _KNOWN = {
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How many tasks may run at once: of the workspace, in an environment, of a method; the rest waits."""
+
+    tasks: int | None = None
+    environments: Mapping[str, int] = field(default_factory=dict)
+    methods: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Settings:
     """What ``trainenv.toml`` and ``TRAINENV_*`` say, with every path absolute and without links.
 
@@ -63,7 +78,9 @@ class Settings:
     comes for that long has failed. ``link_scripts`` lets conda packages run scripts of theirs when they
     are installed and removed. ``allowed_signers`` is the file that says who may sign archives, and with
     ``require_signature`` no other archive is unpacked. ``database`` is the URL of the database over the
-    tasks, which may hold a password; None is a file beside them.
+    tasks, which may hold a password; None is a file beside them. ``gpus`` (a count, or the ids of those that may be
+    used), ``cpus`` and ``memory`` (bytes) are what tasks that ask for some share, None all that the machine has;
+    ``queue_dir`` is where they wait for it, and workspaces with the same one share it.
     """
 
     root: Path
@@ -71,6 +88,7 @@ class Settings:
     methods_dir: Path
     tasks_dir: Path
     cache_dir: Path
+    queue_dir: Path
     visible_as: str | None = None
     channels: tuple[str, ...] = ("conda-forge",)
     host_fallback: bool = True
@@ -88,6 +106,10 @@ class Settings:
     allowed_signers: Path | None = None
     require_signature: bool = False
     database: str | None = field(default=None, repr=False)
+    gpus: int | tuple[str, ...] | None = None
+    cpus: int | None = None
+    memory: int | None = None
+    limits: Limits = field(default_factory=Limits)
     stated: frozenset[str] = frozenset()
 
     @property
@@ -190,18 +212,6 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def parse_size(value: object) -> int:
-    """Bytes, written as a whole number or as ``"20 GB"`` (powers of 1000; ``GiB`` are powers of 1024).
-
-    Raises ``ValueError`` where it is neither.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT]?)(i?)B)?", str(value).strip(), re.IGNORECASE)
-    if match is None or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no size")
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index((unit or " ").upper()))
-
-
 @dataclass(frozen=True)
 class _Value:
     """One setting, and the file or variable that it ``stands_in``, for what is said if it is wrong."""
@@ -221,6 +231,11 @@ class _Value:
     def switch(self) -> bool:
         if not isinstance(self.value, bool):
             raise self.wrong("true or false")
+        return self.value
+
+    def table(self) -> dict[str, Any]:
+        if not isinstance(self.value, dict):
+            raise self.wrong("a table")
         return self.value
 
     def count(self) -> int:
@@ -243,6 +258,11 @@ class _Value:
         except ValueError:
             raise self.wrong('a size such as "20 GB"') from None
 
+    def ids(self) -> tuple[str, ...]:
+        return _Value(
+            [str(item) if isinstance(item, int) else item for item in self.value], self.key, self.stands_in
+        ).texts()
+
     def texts(self) -> tuple[str, ...]:
         if not isinstance(self.value, list) or not all(isinstance(item, str) and item for item in self.value):
             raise self.wrong("a list of texts")
@@ -251,11 +271,11 @@ class _Value:
 
 def _environment_variables() -> dict[str, _Value]:
     found: dict[str, _Value] = {}
-    for key in _KNOWN - {"mirrors", "credentials"}:
+    for key in _KNOWN - {"mirrors", "credentials", "limits"}:
         variable = f"TRAINENV_{key.upper()}"
         if given := os.environ.get(variable):
             value: str | bool | list[str] = given
-            if key == "channels":
+            if key == "channels" or (key == "gpus" and not given.strip().isdigit()):
                 value = given.replace(",", " ").split()
             elif key in ("host_fallback", "link_scripts", "offline", "require_signature"):
                 value = {"1": True, "true": True, "yes": True, "on": True}.get(given.lower(), given)
@@ -274,6 +294,9 @@ def _settings(root: Path, values: Mapping[str, _Value]) -> Settings:
         methods_dir=folder("methods_dir", "methods"),
         tasks_dir=folder("tasks_dir", "tasks"),
         cache_dir=folder("cache_dir", "cache"),
+        queue_dir=folder(
+            "queue_dir", os.path.join(values["tasks_dir"].text() if "tasks_dir" in values else "tasks", ".queue")
+        ),
     )
     if visible_as := values.get("visible_as"):
         if not os.path.isabs(visible_as.text()):
@@ -315,6 +338,14 @@ def _settings(root: Path, values: Mapping[str, _Value]) -> Settings:
         found = replace(found, require_signature=signature.switch())
     if database := values.get("database"):
         found = replace(found, database=_database(root, database))
+    if gpus := values.get("gpus"):
+        found = replace(found, gpus=gpus.ids() if isinstance(gpus.value, list) else gpus.count())
+    if cpus := values.get("cpus"):
+        found = replace(found, cpus=cpus.count())
+    if memory := values.get("memory"):
+        found = replace(found, memory=memory.size())
+    if limits := values.get("limits"):
+        found = replace(found, limits=_limits(limits))
     if offline := values.get("offline"):
         found = replace(found, offline=offline.switch())
     return replace(found, stated=frozenset(values))
@@ -345,10 +376,32 @@ def _proxies(given: _Value) -> dict[str, str]:
     return table
 
 
+def _limits(given: _Value) -> Limits:
+    table = given.table()
+    if unknown := sorted(set(table) - {"tasks", "environments", "methods"}):
+        raise UsageError(
+            f"limits in {given.stands_in} knows no {unknown[0]!r}", hint="Known are: tasks, environments, methods"
+        )
+
+    def at_once(value: object, key: str) -> int:
+        limit = _Value(value, f"limits.{key}", given.stands_in)
+        if (count := limit.count()) == 0:
+            raise limit.wrong("1 or more")
+        return count
+
+    def by_name(kind: str) -> dict[str, int]:
+        named = _Value(table.get(kind, {}), f"limits.{kind}", given.stands_in).table()
+        return {name: at_once(value, f"{kind}.{name}") for name, value in named.items()}
+
+    return Limits(
+        tasks=at_once(table["tasks"], "tasks") if "tasks" in table else None,
+        environments=by_name("environments"),
+        methods=by_name("methods"),
+    )
+
+
 def _mirrors(given: _Value) -> dict[str, tuple[str, ...]]:
-    if not isinstance(given.value, dict):
-        raise given.wrong("a table")
     return {
         channel: _Value([urls] if isinstance(urls, str) else urls, f"mirrors.{channel}", given.stands_in).texts()
-        for channel, urls in given.value.items()
+        for channel, urls in given.table().items()
     }

@@ -37,6 +37,17 @@ class Bench:
         (folder / "method.yaml").write_text(textwrap.dedent(yaml))
         return load_method(self.settings.methods_dir, "probe")
 
+    def configure(self, toml: str) -> None:
+        """Let ``trainenv.toml`` say this."""
+        self.settings.file.write_text(toml)
+        self.settings = settings_module.load(self.settings.root)
+
+    def wanting(self, resources: str, code: str = "pass", *, grace_seconds: float = 0.5) -> Task:
+        """A task of this code that asks for ``resources``, such as ``gpus: 1``."""
+        yaml = f"conda_env: small_env\nfile: train.py\nresources: {{{resources}}}\n"
+        method = self.method(code, yaml=yaml)
+        return start(self.settings, method, {}, prefix=self.prefix, grace_seconds=grace_seconds)
+
     def start(self, code: str, *, grace_seconds: float = 10.0) -> Task:
         """A task that runs this code."""
         return start(self.settings, self.method(code), {}, prefix=self.prefix, grace_seconds=grace_seconds)
@@ -54,6 +65,10 @@ class Bench:
             assert time.monotonic() < give_up_at, "what was waited for never came"
             time.sleep(0.01)
 
+    def active(self) -> list[Task]:
+        """The tasks that wait or run."""
+        return [task for task in list_tasks(self.settings.tasks_dir) if task.active]
+
     def supervisor(self, task: Task) -> int:
         pid = task.supervisor["pid"]
         assert isinstance(pid, int)
@@ -64,9 +79,9 @@ class Bench:
         return processes.with_variable(record.TASK_DIR_VARIABLE, str(task.folder))
 
     def end_everything(self) -> None:
+        for task in self.active():
+            processes.send(signal.SIGKILL, [self.supervisor(task)])
         for task in list_tasks(self.settings.tasks_dir):
-            if task.active:
-                processes.send(signal.SIGKILL, [self.supervisor(task)])
             for pid in self.code_processes(task):
                 processes.send(signal.SIGKILL, [pid])
 

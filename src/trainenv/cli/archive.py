@@ -11,12 +11,12 @@ from trainenv.archives import FORMATS, read_host
 from trainenv.cli.output import (
     chosen,
     environment_options,
-    human_size,
     json_option,
     print_json,
     print_table,
     workspace,
 )
+from trainenv.sizes import human_size
 
 if TYPE_CHECKING:
     from trainenv.archives import Editable, Filter

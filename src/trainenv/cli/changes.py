@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from trainenv.channels.target import Target
-from trainenv.cli.output import human_size, json_option, print_json, print_table, yes_option
+from trainenv.cli.output import json_option, print_json, print_table, yes_option
 from trainenv.environments.environment import Environment
 from trainenv.errors import DeclinedError
+from trainenv.sizes import human_size
 
 if TYPE_CHECKING:
     from trainenv.api import Confirm

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from trainenv.cli.group import Group
-from trainenv.cli.output import human_size, json_option, offline_option, print_json, print_table, workspace
+from trainenv.cli.output import json_option, offline_option, print_json, print_table, workspace
+from trainenv.sizes import human_size
 
 
 @click.group(cls=Group)

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from trainenv.cli.output import human_size, json_option, print_json, print_table, workspace, yes_option
+from trainenv.cli.output import json_option, print_json, print_table, workspace, yes_option
+from trainenv.sizes import human_size
 
 
 @click.command()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainenv.cli.output import human_size, print_table
+from trainenv.cli.output import print_table
+from trainenv.sizes import human_size
 
 if TYPE_CHECKING:
     from trainenv.terminal import TerminalReporter

@@ -13,7 +13,6 @@ from trainenv.cli.kernel import kernel
 from trainenv.cli.output import (
     chosen,
     environment_options,
-    human_size,
     json_option,
     print_json,
     print_table,
@@ -24,6 +23,7 @@ from trainenv.cli.rollback import rollback, show_generations
 from trainenv.cli.upkeep import clone, rename, repair
 from trainenv.cli.vars import env_vars
 from trainenv.environments.records import Package
+from trainenv.sizes import human_size
 
 _MOST_NOTES = 3
 

@@ -72,16 +72,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     print("\n".join(found))
 
 
-def human_size(count: int) -> str:
-    """Bytes as ``12.3 MB`` (powers of 1000)."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def duration(started: str | None, finished: str | None) -> str:
     """How long something took, or takes until now, as ``1h 02m`` or ``3.4s``; times are ISO 8601 in UTC."""
     if started is None:

@@ -37,7 +37,8 @@ def train(
 ) -> int:
     """Run a training method in the environment that its conda_env names.
 
-    The log appears as it is written. Ctrl-C cancels the task; a closed terminal does not.
+    The log appears as it is written. Ctrl-C cancels the task; a closed terminal does not. A task that asks for
+    GPUs, CPUs or memory waits until they are free, first come, first served.
 
     \b
     Example:
@@ -49,7 +50,8 @@ def train(
         if as_json:
             print_json(task.to_json())
         else:
-            print(f"Started task {task.id}. Follow it: trainenv task logs -f {task.id}")
+            begun = "Started task" if task.ticket is None else "Queued task"
+            print(f"{begun} {task.id}. Follow it: trainenv task logs -f {task.id}")
         return 0
     if not as_json:
         print(f"trainenv: task {task.id}: {method} in {task.conda_env}", file=sys.stderr)
@@ -72,6 +74,8 @@ def show_until_end(place: Workspace, task: Task, *, quiet: bool = False) -> Task
         if quiet:
             task.wait()
         else:
+            for queued in place.waiting(task):
+                print(f"trainenv: task {task.id} {queued.outcome}", file=sys.stderr)
             show_log(place, task)
     except KeyboardInterrupt:
         print(f"\ntrainenv: cancelling task {task.id}", file=sys.stderr)

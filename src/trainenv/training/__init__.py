@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trainenv.training.method import BrokenMethod, Method, list_methods, load_method, validate
     from trainenv.training.method_editing import new_method, set_environment
     from trainenv.training.parameters import checked_parameters
-    from trainenv.training.run import Event, cancel, follow, start, wait
+    from trainenv.training.run import Event, cancel, follow, start, wait, waiting
     from trainenv.training.task import Task, list_tasks, load_task, remove_tasks
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "start",
     "validate",
     "wait",
+    "waiting",
 ]
 
 _MODULES = {
@@ -47,7 +48,7 @@ _MODULES = {
     "method": ("BrokenMethod", "Method", "list_methods", "load_method", "validate"),
     "method_editing": ("new_method", "set_environment"),
     "parameters": ("checked_parameters",),
-    "run": ("Event", "cancel", "follow", "start", "wait"),
+    "run": ("Event", "cancel", "follow", "start", "wait", "waiting"),
     "task": ("Task", "list_tasks", "load_task", "remove_tasks"),
 }
 

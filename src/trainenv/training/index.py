@@ -24,7 +24,7 @@ from trainenv.sharing import make_folder, shared_umask
 from trainenv.training import record
 from trainenv.training.database import Connected, DamagedError, Database, PostgreSQL, Row, SQLite
 from trainenv.training.selection import Selection
-from trainenv.training.task import Task, load_folder, load_task, task_of
+from trainenv.training.task import Task, load_folder, load_task, task_of, with_standings
 
 FOLDER = ".index"
 _PLACE = f"{FOLDER}/place"
@@ -106,7 +106,7 @@ def select(settings: Settings, wanted: Selection, *, whole: bool = False, begins
         return []
     if wanted.where:
         found = [each for each in found if all(one.holds(each.parameters, each.metrics) for one in wanted.where)]
-    return found[: wanted.limit]
+    return _with_standings(found[: wanted.limit])
 
 
 def find(settings: Settings, identifier: str) -> Task:
@@ -138,6 +138,22 @@ def is_shared(settings: Settings) -> bool:
 def update(settings: Settings) -> None:
     """Let others who share the database see this workspace's tasks as they are. Raises ``DatabaseError``."""
     select(settings, Selection(limit=1))
+
+
+def _with_standings(found: list[Summary]) -> list[Summary]:
+    """The same, where those that wait say for what: that changes while nobody writes their records."""
+    queued = []
+    for summary in found:
+        if summary.status == "queued" and summary.seen_on == os.uname().nodename:
+            with suppress(TaskError):
+                queued.append(load_folder(summary.folder))
+    waiting = {task.folder: task for task in with_standings(queued) if task.waiting_for}
+    return [
+        each._replace(outcome=task.outcome, record=json.dumps(task.to_json()) if each.record else "")
+        if (task := waiting.get(each.folder))
+        else each
+        for each in found
+    ]
 
 
 def _of_sqlite(file: Path, current: Callable[[Connected], list[Summary]]) -> list[Summary]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.errors import MethodError, UsageError
-from trainenv.settings import checked_name, parse_size
+from trainenv.settings import checked_name
+from trainenv.sizes import parse_size
 from trainenv.training.method import FILE_NAME, STAGES, Method, Stage
 from trainenv.training.metric_lines import POSITIONS
 from trainenv.training.parameters import TYPES, Parameter, closest

@@ -20,7 +20,7 @@ def identity(pid: int) -> dict[str, object]:
     ``start_ticks`` counts from boot in clock ticks.
     """
     _, _, start_ticks = _stat(pid) or ("", 0, 0)
-    return {"pid": pid, "start_ticks": start_ticks, "boot_id": _boot_id()}
+    return {"pid": pid, "start_ticks": start_ticks, "boot_id": boot_id()}
 
 
 def alive(known: dict[str, object]) -> bool:
@@ -31,7 +31,7 @@ def alive(known: dict[str, object]) -> bool:
         stat is not None
         and stat[0] not in "ZX"
         and stat[2] == known.get("start_ticks")
-        and _boot_id() == known.get("boot_id")
+        and boot_id() == known.get("boot_id")
     )
 
 
@@ -125,6 +125,7 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
     return fields[0].decode(), int(fields[1]), int(fields[19])
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What tells the kernel that runs now from that of any other machine, and from the one before a restart."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()

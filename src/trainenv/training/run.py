@@ -20,10 +20,11 @@ from trainenv.training.executor import Executor, LocalExecutor, cancel_local
 from trainenv.training.method import Method
 from trainenv.training.parameters import checked_parameters
 from trainenv.training.provenance import GitQuestion
-from trainenv.training.task import Task, create, reload
+from trainenv.training.task import Task, create, load_task, reload
 
 _POLL_SECONDS = 0.05
 _SHORTEST_POLL_SECONDS = 0.005
+_QUEUED_POLL_SECONDS = 0.2
 _READ_BYTES = 1 << 16
 _LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 
@@ -54,7 +55,7 @@ def start(
     grace_seconds: float = 10.0,
     executor: Executor | None = None,
 ) -> Task:
-    """Start ``stage`` of ``method`` in the environment at ``prefix``; returns once its code runs.
+    """Start ``stage`` of ``method`` in the environment at ``prefix``; returns once its code runs, or has to wait.
 
     The environment's name is ``conda_env``, else the one that the method names; ``name`` is what to call
     the task. Strings in ``parameters`` are read as their types. On cancel the code has ``grace_seconds`` to end itself.
@@ -118,21 +119,37 @@ def follow(task: Task) -> Iterator[Event]:
                 continue
             if ended:
                 break
-            ended = not reload(task).active
-            if not ended:
+            current = reload(task)
+            ended = not current.active
+            if not ended and current.status == "queued":
+                time.sleep(_QUEUED_POLL_SECONDS)
+            elif not ended:
                 # Soon after the last line the next one is near, and so is the first after the start.
                 quiet = time.monotonic() - heard
                 time.sleep(min(_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, quiet / 20)))
     yield from _events(decoder.decode(b"", final=True), reader.finish())
 
 
+def waiting(task: Task) -> Iterator[Task]:
+    """The task each time that it stands otherwise in its queue, until it waits no more."""
+    told = ""
+    while (current := load_task(task.folder.parent, task.id)).status == "queued":
+        if current.outcome != told:
+            told = current.outcome
+            yield current
+        # The last few hear soon of their turn; many that wait do not keep the machine busy with asking.
+        time.sleep(min(2.0, _QUEUED_POLL_SECONDS + (current.ahead or 0) / 20))
+
+
 def wait(task: Task, timeout: float | None = None) -> Task:
     """The task once it has ended. Raises ``TaskError`` if that takes over ``timeout`` seconds."""
     give_up_at = None if timeout is None else time.monotonic() + timeout
+    began = time.monotonic()
     while (current := reload(task)).active:
-        if give_up_at is not None and time.monotonic() >= give_up_at:
+        now = time.monotonic()
+        if give_up_at is not None and now >= give_up_at:
             raise TaskError(f"task {task.id} is still {current.status} after {timeout:g} s")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(min(_QUEUED_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, (now - began) / 20)))
     return current
 
 

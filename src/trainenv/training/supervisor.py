@@ -12,16 +12,24 @@ by itself, processes that it left behind are ended as well: a finished task uses
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from trainenv.environments import activation
 from trainenv.training import processes, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from trainenv.training import queue
 
 _POLL_SECONDS = 0.1
 _REFRESH_SECONDS = 1.0
@@ -33,39 +41,103 @@ _CANCELLING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: list[str]) -> None:
-    """Run a task to its end. The arguments are the task's folder and numbers of file descriptors.
+    """Run a task to its end. The arguments are the task's folder and, as JSON, how to begin.
 
-    The first is the write end of a pipe: one byte says that the code has started or could not be
-    (then the record says why). The others (the environment's lock) are held and passed on to the
-    code.
+    ``ready`` is the write end of a pipe: one byte says that the code has started, could not be (then the
+    record says why), or waits for its turn. ``inherited`` are descriptors (the environment's lock) that are
+    held and passed on to the code. ``queue`` says where the task waits for what it needs, if it needs something.
     """
     folder = arguments[0]
-    ready, *inherited = map(int, arguments[1:])
+    options = json.loads(arguments[1])
     if os.fork() != 0:  # The starter needs no zombie of ours, and we can't get a terminal again.
         os._exit(0)
     signals = _listen()
     processes.become_subreaper()
     task = record.read(folder)
-    task.update(status="running", started=record.now(), supervisor=processes.identity(os.getpid()))
-    record.write(folder, task)
+    task.update(supervisor=processes.identity(os.getpid()))
+    ready = _Ready(options["ready"])
+    inherited = options["inherited"]
+    place = None
     try:
+        if options["queue"]:
+            place = _join(folder, options["queue"])
+            inherited = [*inherited, place.descriptor]
+            if place.grant is None and not _wait_for_turn(folder, task, place, ready, signals):
+                place.leave()
+                task.update(status="cancelled", finished=record.now(), reason="cancelled", ticket=None)
+                _write_patiently(folder, task)
+                return
+            assert place.grant is not None
+            task.update(gpus=list(place.grant.gpus), cpus=list(place.grant.cpus), ticket=None)
+        task.update(status="running", started=record.now())
+        record.write(folder, task)
         code = _start_code(folder, task, inherited)
     except OSError as error:
-        task.update(status="failed", finished=record.now(), error=f"the code can't be started: {error}")
-        record.write(folder, task)
-        _tell(ready)
+        task.update(status="failed", finished=record.now(), error=f"the code can't be started: {error}", ticket=None)
+        if place is not None:
+            place.leave()
+        _write_patiently(folder, task)
         return
-    _tell(ready)
-    _Supervision(folder, task, code, signals).run()
+    finally:
+        ready.tell()
+    supervision = _Supervision(folder, task, code, signals)
+    supervision.follow()
+    if place is not None:
+        place.leave()
+    supervision.conclude()
 
 
-def _tell(ready: int) -> None:
-    """Tell the starter that the task is in our hands, if it still wants to know."""
+class _Ready:
+    """The pipe to the starter."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def tell(self) -> None:
+        """Tell the starter that the task is in our hands, if it does not know yet and still wants to."""
+        if self._descriptor < 0:
+            return
+        try:
+            os.write(self._descriptor, b"1")
+        except BrokenPipeError:
+            pass
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def _join(folder: str, options: dict[str, Any]) -> queue.Place:
+    """A place in the queue; with ``nvml``, the folder of that library, GPUs that others use don't count as free."""
+    from trainenv.training import queue
+    from trainenv.training.admission import Need
+
+    busy_gpus = None
+    if options["nvml"] is not None:
+        sys.path.append(options["nvml"])
+        from trainenv.training import gpus
+
+        busy_gpus = gpus.in_other_use
+    return queue.Place(Path(options["folder"]), folder, Need.from_json(options["need"]), busy_gpus)
+
+
+def _wait_for_turn(folder: str, task: dict[str, Any], place: queue.Place, ready: _Ready, signals: int) -> bool:
+    """Wait until the task gets what it needs; False if it is cancelled before."""
+    task["ticket"] = {"queue": str(place.folder), "number": place.number}
+    record.write(folder, task)
+    ready.tell()
+    while place.grant is None:
+        select.select([signals, place.bell], [], [], place.patience)
+        if any(number in _CANCELLING for number in _received(signals)):
+            return False
+        place.look()
+    return True
+
+
+def _received(signals: int) -> bytes:
+    """The numbers of the signals that came since we looked last."""
     try:
-        os.write(ready, b"1")
-    except BrokenPipeError:
-        pass
-    os.close(ready)
+        return os.read(signals, 4096)
+    except BlockingIOError:
+        return b""
 
 
 def _listen() -> int:
@@ -85,7 +157,7 @@ def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subp
     prefix = Path(task["prefix"])
     found = activation.environ(prefix, task["conda_env"], os.environ) | task["environment"]
     python_path = [found["PYTHONPATH"]] if found.get("PYTHONPATH") else []
-    own = {
+    own: dict[str, str] = {
         "PYTHONUNBUFFERED": "1",
         **task["environment"],
         record.TASK_DIR_VARIABLE: folder,
@@ -94,8 +166,12 @@ def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subp
         "TRAINENV_PARAMETERS": os.path.join(folder, record.PARAMETERS),
         "PYTHONPATH": os.pathsep.join([*python_path, _IMPORTABLE]),
     }
+    if task["resources"]["gpus"] is not None:
+        from trainenv.training import gpus
+
+        own |= gpus.visible(task["gpus"])
     argv, variables = activation.launched(prefix, task["conda_env"], task["command"], os.environ, own)
-    with open(os.path.join(folder, record.LOG), "ab") as log:
+    with open(os.path.join(folder, record.LOG), "ab") as log, _running_on(task["cpus"]):
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -106,6 +182,20 @@ def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subp
             start_new_session=True,
             pass_fds=inherited,
         )
+
+
+@contextmanager
+def _running_on(cpus: list[int]) -> Iterator[None]:
+    """What is started in the block runs on these CPUs only; on any if there are none, or not on this machine."""
+    real = os.sched_getaffinity(0)
+    if not cpus or not real.issuperset(cpus):
+        yield
+        return
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, real)
 
 
 class _Supervision:
@@ -126,8 +216,8 @@ class _Supervision:
         self._out_of_time = False
         self._refreshed = time.monotonic()
 
-    def run(self) -> None:
-        """Follow the code to its end and record it."""
+    def follow(self) -> None:
+        """Follow the code to its end, and end what it left behind."""
         while True:
             self._reap()
             if self._wait_status is not None:
@@ -138,9 +228,13 @@ class _Supervision:
             select.select([self._signals], [], [], 0 if more else _POLL_SECONDS)
         grace = min(_LEFT_BEHIND_GRACE_SECONDS, self._task["grace_seconds"])
         processes.end_all(lambda: processes.descendants(os.getpid()), grace, self._reap)
+        self._task.update(finished=record.now(), **self._ending())
+
+    def conclude(self) -> None:
+        """Read the rest of the log, and record how the task ended."""
         self._measurements.finish()
-        self._task.update(finished=record.now(), metrics=self._measurements.last, **self._ending())
-        self._write_patiently()
+        self._task.update(metrics=self._measurements.last)
+        _write_patiently(self._folder, self._task)
 
     def _reap(self) -> None:
         """Collect dead children: the code, and orphans below it that became ours."""
@@ -155,11 +249,7 @@ class _Supervision:
                 self._wait_status = wait_status
 
     def _pass_signals_on(self) -> None:
-        try:
-            received = os.read(self._signals, 4096)
-        except BlockingIOError:
-            received = b""
-        for number in received:
+        for number in _received(self._signals):
             if number in _CANCELLING:
                 self._ask_to_end(number)
         if self._kill_at is None and self._ends_at is not None and time.monotonic() >= self._ends_at:
@@ -196,30 +286,33 @@ class _Supervision:
         code = os.waitstatus_to_exitcode(self._wait_status)
         self._code.returncode = code
         status = "done" if code == 0 else "failed"
-        error = None
+        error = reason = None
         if self._out_of_time:
-            status, error = "failed", f"it ran longer than its time limit of {self._task['resources']['time']:g} s"
+            status, reason = "failed", "time_limit"
+            error = f"it ran longer than its time limit of {self._task['resources']['time']:g} s"
         elif self._kill_at is not None:
-            status = "cancelled"
+            status = reason = "cancelled"
+        ending = {"status": status, "reason": reason, "error": error}
         if code >= 0:
-            return {"status": status, "exit_code": code, "signal": None, "error": error}
+            return {**ending, "exit_code": code, "signal": None}
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"SIG{-code}"
-        return {"status": status, "exit_code": None, "signal": name, "error": error}
+        return {**ending, "exit_code": None, "signal": name}
 
-    def _write_patiently(self) -> None:
-        """Record the end; while there is no room on the disk, wait for some."""
-        give_up_at = time.monotonic() + _RECORD_PATIENCE_SECONDS
-        while True:
-            try:
-                record.write(self._folder, self._task)
-            except FileNotFoundError:
-                return  # Someone removed the task's folder.
-            except OSError:
-                if time.monotonic() >= give_up_at:
-                    raise
-                time.sleep(_REFRESH_SECONDS)
-            else:
-                return
+
+def _write_patiently(folder: str, task: dict[str, Any]) -> None:
+    """Record the end; while there is no room on the disk, wait for some."""
+    give_up_at = time.monotonic() + _RECORD_PATIENCE_SECONDS
+    while True:
+        try:
+            record.write(folder, task)
+        except FileNotFoundError:
+            return  # Someone removed the task's folder.
+        except OSError:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(_REFRESH_SECONDS)
+        else:
+            return

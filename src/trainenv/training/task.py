@@ -33,8 +33,11 @@ class Task:
     ``name`` is what its starter called it. ``status`` is ``queued``, ``running``, ``done`` (exit code 0),
     ``failed``, ``cancelled`` or ``lost`` (its supervisor is gone and left no result). Code that a signal
     ended has no ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
-    ``resources`` are those that its method asks for (see ``resources.Resources``), ``metric_patterns`` how
-    its code prints metrics in a way of its own (see ``metrics.Reader``).
+    ``resources`` are those that it asks for (see ``resources.Resources``), ``gpus`` and ``cpus`` the ids of
+    those that it got. While it waits for them ``ticket`` says where, and ``waiting_for`` what (``"1 GPU"``),
+    with so many ``ahead`` that want the same; these two are never written. ``reason`` is ``"cancelled"``,
+    ``"time_limit"``, ``"out_of_memory"`` or ``"lost"``, where one of these ended the task.
+    ``metric_patterns`` are how its code prints metrics in a way of its own (see ``metrics.Reader``).
     ``supervisor`` tells the process that answers for the task from any other (see
     ``processes.identity``). ``code_sha256`` is over the method's code (see ``code``), ``git_dirty`` says that
     its folder was not as ``git_commit`` has it, ``manifest_sha256`` is over what the environment held
@@ -60,6 +63,11 @@ class Task:
     supervisor: dict[str, object]
     grace_seconds: float
     resources: dict[str, Any] = field(default_factory=dict)
+    gpus: list[str] = field(default_factory=list)
+    cpus: list[int] = field(default_factory=list)
+    ticket: dict[str, Any] | None = None
+    waiting_for: str | None = None
+    ahead: int | None = None
     metric_patterns: list[str] = field(default_factory=list)
     name: str | None = None
     git_commit: str | None = None
@@ -71,6 +79,7 @@ class Task:
     finished: str | None = None
     exit_code: int | None = None
     signal: str | None = None
+    reason: str | None = None
     error: str | None = None
     metrics: dict[str, int | float | None] = field(default_factory=dict)
 
@@ -97,6 +106,8 @@ class Task:
         """How the task stands, in a few words: ``failed (exit code 3)``."""
         if self.error:
             return f"{self.status} ({self.error})"
+        if self.waiting_for:
+            return f"{self.status} (waiting for {self.waiting_for}{f', {self.ahead} ahead' if self.ahead else ''})"
         if self.signal:
             return f"{self.status} ({self.signal})"
         if self.exit_code:
@@ -194,7 +205,7 @@ def load_task(tasks_dir: Path, identifier: str) -> Task:
     Raises ``TaskError`` if there is none or there are several.
     """
     if identifier and (tasks_dir / identifier / record.RECORD).is_file() and Path(identifier).name == identifier:
-        return load_folder(tasks_dir / identifier)
+        return with_standings([load_folder(tasks_dir / identifier)])[0]
     names = sorted(_names(tasks_dir), reverse=True)
     found = [name for name in names if identifier and name.startswith(identifier)]
     if len(found) > 1:
@@ -203,7 +214,7 @@ def load_task(tasks_dir: Path, identifier: str) -> Task:
         newest = next((name for name in names if (tasks_dir / name / record.RECORD).is_file()), None)
         hint = f"The newest is {newest}" if newest else "No task has been started yet"
         raise TaskError(f"no task {identifier!r} in {tasks_dir}", hint=hint)
-    return load_folder(tasks_dir / found[0])
+    return with_standings([load_folder(tasks_dir / found[0])])[0]
 
 
 def reload(task: Task) -> Task:
@@ -219,7 +230,26 @@ def list_tasks(tasks_dir: Path) -> list[Task]:
             tasks.append(load_folder(tasks_dir / name))
         except TaskError:
             continue
-    return sorted(tasks, key=lambda task: (task.created, task.id), reverse=True)
+    return sorted(with_standings(tasks), key=lambda task: (task.created, task.id), reverse=True)
+
+
+def with_standings(tasks: Sequence[Task]) -> list[Task]:
+    """The same tasks; those that wait in a queue say for what, and how many are ahead."""
+    queues = {task.ticket["queue"] for task in tasks if task.status == "queued" and task.ticket}
+    if not queues:
+        return list(tasks)
+    from trainenv.training.queue import standings_in
+
+    standings = {folder: standings_in(Path(folder)) for folder in queues}
+    found = []
+    for task in tasks:
+        ticket = task.ticket if task.status == "queued" else None
+        standing = standings[ticket["queue"]].get(ticket["number"]) if ticket else None
+        if standing is None:
+            found.append(task)
+        else:
+            found.append(replace(task, waiting_for=standing.waits_for, ahead=standing.ahead))
+    return found
 
 
 def _names(tasks_dir: Path) -> list[str]:
@@ -262,7 +292,7 @@ def load_folder(folder: Path) -> Task:
     task = _read(folder)
     if not task.active or _supervised(task):
         return task
-    return replace(task, status="lost", error="its supervisor is gone and left no result")
+    return replace(task, status="lost", reason="lost", error="its supervisor is gone and left no result")
 
 
 def task_of(folder: Path, values: Mapping[str, Any]) -> Task:
