@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from trainenv.settings import Settings, checked_name, load
 if TYPE_CHECKING:
     from trainenv.archives import Archive, Editable, Filter, Host, HostCheck
     from trainenv.archives.signing import Signature
+    from trainenv.archives.sources import ByteSource
     from trainenv.channels.host import Interpreter
     from trainenv.channels.mirror import Mirror
     from trainenv.channels.report import ChannelState
@@ -391,6 +393,38 @@ class Workspace:
         ``require_signature`` (default: as the settings say, or with ``allowed_signers``) somebody whom the file
         ``allowed_signers`` names must have signed it.
         """
+        signers, required = self._signers(require_signature, allowed_signers)
+        return self._unpacked(Path(file), name, prefix, signers, required)
+
+    def pull(
+        self,
+        address: str,
+        name: str | None = None,
+        *,
+        prefix: str | None = None,
+        require_signature: bool | None = None,
+        allowed_signers: StrPath | None = None,
+    ) -> Environment:
+        """``unpack`` for an archive that lies elsewhere: http(s), ssh, ``host:path``, or a URL that fsspec knows.
+
+        Only what is needed of it is fetched, unless somebody must have signed it. When the way breaks off, the
+        same again goes on from there.
+        """
+        from trainenv.archives.shipping import pulling
+
+        signers, required = self._signers(require_signature, allowed_signers)
+        with pulling.at_hand(self.settings, address, self.reporter, complete=required) as archive:
+            return self._unpacked(archive, name, prefix, signers, required)
+
+    def _signers(self, required: bool | None, signers: StrPath | None) -> tuple[Path | None, bool]:
+        """Who may sign, and whether one of them must have."""
+        if required is None:
+            required = self.settings.require_signature or signers is not None
+        return self.settings.allowed_signers if signers is None else Path(signers), required
+
+    def _unpacked(
+        self, archive: Path | ByteSource, name: str | None, prefix: str | None, signers: Path | None, required: bool
+    ) -> Environment:
         from contextlib import ExitStack
 
         from trainenv import archives
@@ -398,21 +432,18 @@ class Workspace:
         from trainenv.archives.foreign.recognise import recognise
         from trainenv.environments import environment, registry
 
-        signers = Path(allowed_signers) if allowed_signers is not None else None
-        if require_signature is None:
-            require_signature = self.settings.require_signature or signers is not None
         options: dict[str, Any] = {"name": name, "prefix": prefix, "reporter": self.reporter}
         with ExitStack() as stack:
-            if require_signature:
-                proof = signing.required(Path(file), signers or self.settings.allowed_signers)
+            if required and isinstance(archive, Path):
+                proof = signing.required(archive, signers)
                 found, options["confirm"] = stack.enter_context(proof)
                 self.reporter.notice(f"signed by {found.signer} with {found.key}")
-            if kind := recognise(Path(file)):
+            if isinstance(archive, Path) and (kind := recognise(archive)):
                 from trainenv.archives.foreign.unpacking import unpack_foreign
 
-                made = unpack_foreign(self.settings, Path(file), kind, **options)
+                made = unpack_foreign(self.settings, archive, kind, **options)
             else:
-                made, _ = archives.unpack_environment(self.settings, Path(file), **options)
+                made, _ = archives.unpack_environment(self.settings, archive, **options)
         registry.register(self.settings.prefix_of(made))
         return environment.get(self.settings, made)
 
@@ -438,24 +469,35 @@ class Workspace:
         return signing.signature_of(Path(file), signers, verify=verify)
 
     def inspect(self, file: StrPath, *, verify: bool = False) -> Archive:
-        """What an archive holds; with ``verify`` every byte of it is checked."""
+        """What an archive holds; with ``verify`` every byte of it is checked.
+
+        ``file`` may be an address as ``pull`` takes it: of an archive of trainenv's only its end is fetched then.
+        """
+        from trainenv.archives.shipping import addresses, pulling
+
+        if isinstance(file, str) and addresses.is_remote(file):
+            with pulling.at_hand(self.settings, file, self.reporter) as archive:
+                return replace(self._inspected(archive, verify), address=addresses.parse(file).name)
+        return self._inspected(Path(file), verify)
+
+    def _inspected(self, archive: Path | ByteSource, verify: bool) -> Archive:
         from trainenv import archives
         from trainenv.archives.foreign.recognise import recognise
 
-        if kind := recognise(Path(file)):
+        if isinstance(archive, Path) and (kind := recognise(archive)):
             from trainenv.archives.foreign import summary
 
-            return summary.inspect(Path(file), kind, verify=verify, reporter=self.reporter)
+            return summary.inspect(archive, kind, verify=verify, reporter=self.reporter)
         if verify:
-            archives.verify_archive(Path(file), reporter=self.reporter)
-        return archives.open_archive(Path(file))
+            archives.verify_archive(archive, reporter=self.reporter)
+        return archives.open_archive(archive)
 
-    def new_here(self, file: StrPath) -> tuple[int, int] | None:
+    def new_here(self, archive: Archive) -> tuple[int, int] | None:
         """How many files of an archive, and bytes of these, no environment here has; None for another program's."""
         from trainenv.archives import unpacking
-        from trainenv.archives.foreign.recognise import recognise
+        from trainenv.archives.foreign.summary import ForeignArchive
 
-        return None if recognise(Path(file)) else unpacking.new_here(self.settings, Path(file))
+        return None if isinstance(archive, ForeignArchive) else unpacking.new_here(self.settings, archive.manifest)
 
     def host(self) -> Host:
         """What this machine has that environments may need."""

@@ -105,6 +105,10 @@ class ArchiveError(TrainenvError):
     """An archive is damaged, cut short, hostile, or does not fit this machine."""
 
 
+class TransferError(ArchiveError):
+    """An archive could not be brought here, or there: the way broke off. What has come so far is kept."""
+
+
 class VerificationError(TrainenvError):
     """An environment is not what its records say."""
 

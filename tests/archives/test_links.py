@@ -184,10 +184,13 @@ def test_an_index_that_lies_under_a_lock_is_done_without(
 def test_inspect_says_how_much_is_new_here(place: Workspace, archive: Path) -> None:
     manifest = archives.read_manifest(archive)
     files = [file for file in manifest.files if file.kind == "file" and not file.is_tool]
-    assert unpacking.new_here(place.settings, archive) == (len(files), sum(file.size for file in files))
+    assert unpacking.new_here(place.settings, archives.read_manifest(archive)) == (
+        len(files),
+        sum(file.size for file in files),
+    )
     first = _unpack(place, archive, "first")
     second = _unpack(place, archive, "second")
-    count, size = unpacking.new_here(place.settings, archive)
+    count, size = unpacking.new_here(place.settings, archives.read_manifest(archive))
     assert count == len(files) - len(_linked(second, first))
     assert size < 20 << 20
 

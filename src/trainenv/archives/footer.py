@@ -101,11 +101,17 @@ def of_image(manifest: bytes, size: int, digests: Sequence[bytes]) -> bytes:
     return _plain(IMAGE, manifest, size, b"".join(digests))
 
 
+def is_of_tar(source: ByteSource) -> bool:
+    """Whether ``source`` ends in the footer of a tar, damaged or not."""
+    last, in_gzip = _last(source)
+    footer = last[len(_EXTRA_HEAD) + _EXTRA.size :] if in_gzip else last[-_FOOTER.size :]
+    form = footer[len(_NAME) + 4 :][:8].rstrip(b"\0")
+    return footer.startswith(_NAME) and form in (TAR, TAR_GZ)
+
+
 def read(source: ByteSource) -> Ending | None:
     """What the footer of ``source`` leads to; None without one. Raises ``ArchiveError`` if that is damaged."""
-    length = min(source.size, _FOOTER.size + _CARRIER)
-    last = source.read(source.size - length, length)
-    in_gzip = last.startswith(_EXTRA_HEAD) and last[len(_EXTRA_HEAD) + _EXTRA.size :].startswith(_NAME)
+    last, in_gzip = _last(source)
     footer = _uncarried(source.name, last) if in_gzip else last[-_FOOTER.size :]
     if not footer.startswith(_NAME) or len(footer) != _FOOTER.size:
         return None
@@ -140,6 +146,13 @@ def read(source: ByteSource) -> Ending | None:
     if hashlib.sha256(index).digest() != index_digest:
         raise damaged(source.name, "its index has not the recorded sha256")
     return Ending(form, manifest, body, index)
+
+
+def _last(source: ByteSource) -> tuple[bytes, bool]:
+    """The bytes in which the footer is, and whether a gzip member carries it."""
+    length = min(source.size, _FOOTER.size + _CARRIER)
+    last = source.read(source.size - length, length)
+    return last, last.startswith(_EXTRA_HEAD) and last[len(_EXTRA_HEAD) + _EXTRA.size :].startswith(_NAME)
 
 
 def _plain(form: bytes, manifest: bytes, body: int, index: bytes) -> bytes:

@@ -184,6 +184,7 @@ def read_frames(
 
     with ThreadPoolExecutor(1, thread_name_prefix="decompress") as pool:
         pending: deque[Future[bytes]] = deque()
+        source.expect([(frame.start, frame.compressed) for frame in frames])
         try:
             for frame in frames:
                 pending.append(pool.submit(content, frame))
@@ -192,5 +193,6 @@ def read_frames(
             while pending:
                 yield pending.popleft().result()
         finally:
+            source.expect(())
             for future in pending:
                 future.cancel()

@@ -183,12 +183,16 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive on disk. ``bytes`` is the size of the file itself, ``not_packed`` what packing it left out."""
+    """An archive. ``bytes`` is the size of the file itself, ``not_packed`` what packing it left out.
+
+    ``address`` is set for one that does not lie on this machine.
+    """
 
     path: Path
     manifest: Manifest
     bytes: int
     not_packed: LeftOut | None = None
+    address: str | None = None
 
     @property
     def name(self) -> str:
@@ -219,7 +223,7 @@ class Archive:
         """What ``inspect --json`` prints."""
         return {
             "name": self.name,
-            "path": str(self.path),
+            "path": self.address or str(self.path),
             "platform": self.platform,
             "python": self.python,
             "files": self.files,

@@ -22,9 +22,9 @@ from trainenv.errors import ArchiveError
 
 @contextmanager
 def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, list[Frame]]]:
-    """The archive as something to read from, closed at the end; its sound manifest and its frames.
+    """The archive as something to read from, its sound manifest and its frames. Raises ``ArchiveError``.
 
-    Raises ``ArchiveError``.
+    A file is closed at the end; a source stays open, for who opened it.
     """
     source = LocalFile(archive) if isinstance(archive, Path) else archive
     try:
@@ -32,7 +32,8 @@ def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, l
         document, frames = read_tail(payload)
         yield payload, checked(source.name, document, frames), frames
     finally:
-        source.close()
+        if source is not archive:
+            source.close()
 
 
 class MemberReader:

@@ -43,6 +43,12 @@ def end(level: int, manifest: bytes, frames: Sequence[Packed]) -> bytes:
     return skippable + _SKIPPABLE.pack(_SEEK_TABLE_MAGIC, len(table)) + table
 
 
+def is_at_end_of(source: ByteSource) -> bool:
+    """Whether ``source`` ends in a seek table, damaged or not."""
+    length = min(source.size, _SEEK_FOOTER.size)
+    return source.read(source.size - length, length).endswith(struct.pack("<I", _SEEKABLE_MAGIC))
+
+
 def read(source: ByteSource) -> tuple[bytes, list[Frame]] | None:
     """The manifest's JSON and the data frames; None if ``source`` does not end in a seek table.
 

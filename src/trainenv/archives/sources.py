@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,12 @@ class ByteSource(Protocol):
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly the ``length`` bytes from ``start`` on. Raises ``ArchiveError`` if they can't be had."""
+
+    def expect(self, parts: Sequence[tuple[int, int]]) -> None:
+        """These parts (start, length) are what will be read next, in this order; whoever is far away can fetch ahead.
+
+        What was expected before is not wanted any more, and who waits for it gets an ``ArchiveError``.
+        """
 
     def close(self) -> None:
         """Let go of what it holds; nothing can be read any more."""
@@ -49,6 +56,9 @@ class LocalFile:
             raise damaged(self.name, "it became shorter while it was read")
         return block
 
+    def expect(self, parts: Sequence[tuple[int, int]]) -> None:
+        """The system reads ahead by itself."""
+
     def close(self) -> None:
         self._file.close()
 
@@ -67,6 +77,9 @@ class Part:
 
     def read(self, start: int, length: int) -> bytes:
         return self._source.read(self._start + start, length)
+
+    def expect(self, parts: Sequence[tuple[int, int]]) -> None:
+        self._source.expect([(self._start + start, length) for start, length in parts])
 
     def close(self) -> None:
         self._source.close()

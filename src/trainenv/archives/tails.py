@@ -8,6 +8,11 @@ from trainenv.archives.sources import ByteSource, incomplete
 from trainenv.errors import ArchiveError
 
 
+def has_tail(source: ByteSource) -> bool:
+    """Whether it ends as an archive whose frames can be read one by one. Little of it is looked at."""
+    return seektable.is_at_end_of(source) or footer.is_of_tar(source)
+
+
 def read_tail(source: ByteSource) -> tuple[bytes, list[Frame]]:
     """The manifest's JSON and the data frames, from the end of the archive alone. Raises ``ArchiveError``."""
     if (found := seektable.read(source)) is not None:

@@ -27,10 +27,11 @@ def read_manifest(archive: Path) -> Manifest:
         return manifest
 
 
-def open_archive(archive: Path) -> Archive:
+def open_archive(archive: Path | ByteSource) -> Archive:
     """What ``inspect`` shows of ``archive``."""
-    with opened(archive) as (_, manifest, _):
-        return Archive(archive, manifest, archive.stat().st_size)
+    with opened(archive) as (source, manifest, _):
+        size = archive.stat().st_size if isinstance(archive, Path) else archive.size
+        return Archive(Path(source.name), manifest, size)
 
 
 def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None) -> Manifest:
@@ -52,10 +53,9 @@ def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None)
         return manifest
 
 
-def new_here(settings: Settings, archive: Path | ByteSource) -> tuple[int, int]:
-    """How many files of ``archive``, and bytes of these, no environment of this machine has already."""
+def new_here(settings: Settings, manifest: Manifest) -> tuple[int, int]:
+    """How many files of an archive, and bytes of these, no environment of this machine has already."""
     with (
-        opened(archive) as (_, manifest, _),
         ContentIndex(settings.cache_dir) as index,
         environments_of_machine(settings) as prefixes,
     ):

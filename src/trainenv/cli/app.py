@@ -27,6 +27,7 @@ COMMANDS = {
     "pack": "archive:pack",
     "unpack": "archive:unpack",
     "inspect": "archive:inspect",
+    "pull": "shipping:pull",
     "method": "method:method",
     "train": "train:train",
     "task": "task:task",

@@ -161,15 +161,17 @@ def unpack(
 
 
 @click.command()
-@click.argument("file", type=_FILE, metavar="FILE")
+@click.argument("file", metavar="FILE|URL")
 @click.option("--verify", is_flag=True, help="Check every byte against its sha256.")
 @click.option(
     "--against-host", type=_FILE, metavar="JSON", help="Hold it against another machine: its `trainenv doctor --json`."
 )
 @json_option
 @click.pass_context
-def inspect(ctx: click.Context, file: Path, verify: bool, against_host: Path | None, as_json: bool) -> None:
+def inspect(ctx: click.Context, file: str, verify: bool, against_host: Path | None, as_json: bool) -> None:
     """Show what an archive holds, and what it needs of a machine beside what this one has.
+
+    Of one that lies elsewhere only its end is fetched, without --verify.
 
     \b
     Example:
@@ -181,9 +183,9 @@ def inspect(ctx: click.Context, file: Path, verify: bool, against_host: Path | N
     archive = place.inspect(file, verify=verify)
     checks = place.host_checks(archive, host)
     shown = archive.to_json()
-    if (new := place.new_here(file)) is not None:
+    if (new := place.new_here(archive)) is not None:
         shown |= {"new_files": new[0], "new_bytes": new[1]}
-    signature = place.signature(file, verify=verify)
+    signature = None if archive.address else place.signature(file, verify=verify)
     if as_json:
         signed = None if signature is None else signature.to_json()
         print_json({**shown, "signature": signed, "host_checks": [check.to_json() for check in checks]})
@@ -199,7 +201,7 @@ def inspect(ctx: click.Context, file: Path, verify: bool, against_host: Path | N
         rows.append(("signed by", by if signature.checked else f"{by}: --verify checks it"))
     if verify and "verified" not in shown:
         rows.append(("verified", "every file holds its sha256"))
-    print_table(["Archive", str(file)], [row for row in rows if not isinstance(row[1], list | dict)])
+    print_table(["Archive", shown["path"]], [row for row in rows if not isinstance(row[1], list | dict)])
     print()
     print_table(
         ["", "Needs", "Asked for by", host.name if host else "This machine"],

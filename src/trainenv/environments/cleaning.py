@@ -23,17 +23,18 @@ from trainenv.environments.sizes import Size, is_linked_elsewhere, size_of
 from trainenv.errors import EnvironmentBusyError
 from trainenv.settings import Settings
 
-PACKAGES, WHEELS, HOST, UNPACKED, STAGING, GENERATIONS, REPODATA = (
+PACKAGES, WHEELS, HOST, UNPACKED, TRANSFERS, STAGING, GENERATIONS, REPODATA = (
     "conda packages",
     "PyPI packages",
     "host channel",
     "unpacked channels",
+    "broken transfers",
     "staging",
     "generations",
     "channel indexes",
 )
 _POINTERS = (".http", ".rev")
-_OF_THE_CACHE = (PACKAGES, WHEELS, HOST, UNPACKED, REPODATA)
+_OF_THE_CACHE = (PACKAGES, WHEELS, HOST, UNPACKED, TRANSFERS, REPODATA)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def find_unused(settings: Settings, *, everything: bool = False) -> Iterator[Unu
     yield from _wheels(settings.cache_dir / "uv")
     yield from _superseded(settings.cache_dir / "host", stems)
     yield from _unpacked(settings)
+    yield from _transfers(settings.cache_dir / "transfers")
     yield from _abandoned(settings)
     yield from _generations(settings, everything)
     for indexes in (settings.cache_dir / name for name in ("repodata", answers.FOLDER, given.FOLDER)):
@@ -185,6 +187,13 @@ def _unpacked(settings: Settings) -> Iterator[Unused]:
     for folder in _entries(settings.cache_dir / "unpacked"):
         if not any(f"/unpacked/{folder.name}/" in f"{channel}/" for channel in named):
             yield _unused(UNPACKED, folder.name, [folder])
+
+
+def _transfers(folder: Path) -> Iterator[Unused]:
+    """What came of archives before a connection was lost, unless somebody is fetching the rest."""
+    for transfer in _entries(folder):
+        if not _is_held(transfer / "lock"):
+            yield _unused(TRANSFERS, transfer.name, [transfer])
 
 
 def _abandoned(settings: Settings) -> Iterator[Unused]:
