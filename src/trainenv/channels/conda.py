@@ -183,6 +183,13 @@ def _verify_message(reason: object) -> str:
     return str(getattr(reason, "verify_message", "") or reason)
 
 
+def _by_name(specs: Sequence[str]) -> dict[str, str]:
+    """The specs that ask for more than a name, by the name, in py-rattler's words."""
+    return {
+        spec_name(spec): str(spec) for spec in match_specs(specs) if spec.version is not None or spec.build is not None
+    }
+
+
 def solve(
     sources: Sequence[Source],
     specs: Sequence[str],
@@ -241,7 +248,7 @@ def solve(
         raise _silent(f"channel {', '.join(source.name for source in sources)}", access) from None
     except SolverError as error:
         machine = Machine({name: str(package.version) for name, package in virtual.items()}, target.is_this_machine)
-        reasons = [access.public(line) for line in conda_lines(str(error), machine)]
+        reasons = [access.public(line) for line in conda_lines(str(error), machine, _by_name(specs))]
         raise SolveError(
             "no set of packages satisfies the specification",
             cause="; ".join(reasons) or access.public(_one_line(str(error))),
@@ -286,6 +293,11 @@ def match_specs(specs: Sequence[str]) -> list[MatchSpec]:
     from rattler import MatchSpec
 
     return [MatchSpec(spec, strict=False) for spec in specs]
+
+
+def spec_name(spec: MatchSpec) -> str:
+    """The package that ``spec`` speaks of."""
+    return str(getattr(spec.name, "normalized", spec.name))
 
 
 def install(

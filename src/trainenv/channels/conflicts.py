@@ -21,9 +21,12 @@ class Machine:
     is_this: bool = True
 
 
-def conda_lines(text: str, machine: Machine) -> list[str]:
-    """The tree that py-rattler's solver prints, as one line for each request."""
-    return list(dict.fromkeys(_conda_lines(text, machine)))
+def conda_lines(text: str, machine: Machine, asked: Mapping[str, str] | None = None) -> list[str]:
+    """The tree that py-rattler's solver prints, as one line for each request.
+
+    ``asked`` are the user's own specs by name: the solver sees no package that these leave out.
+    """
+    return list(dict.fromkeys(_conda_lines(text, machine, asked or {})))
 
 
 def way_out(text: str) -> str:
@@ -45,7 +48,7 @@ def way_out(text: str) -> str:
     return ""
 
 
-def _conda_lines(text: str, machine: Machine) -> Iterator[str]:
+def _conda_lines(text: str, machine: Machine, asked: Mapping[str, str]) -> Iterator[str]:
     asking: list[tuple[int, str]] = []
     for row in text.splitlines():
         match = _TREE.match(row.replace("Cannot solve the request because of: ", ""))
@@ -67,7 +70,11 @@ def _conda_lines(text: str, machine: Machine) -> Iterator[str]:
         elif found := re.match(r"(.+?),? (?:which )?(?:can be|cannot be|for which no|is locked|is excluded)", said):
             who = f"{asking[-1][1]} needs" if asking else "you ask for"
             spec = _spec(found[1])
-            yield f"{who} {spec}{_nowhere(spec, machine) if 'no candidates' in said else ''}"
+            own = asked.get(spec.split(" ", 1)[0]) if asking else None
+            is_nowhere = "no candidates" in said and own is None
+            yield f"{who} {spec}{_nowhere(spec, machine) if is_nowhere else ''}"
+            if "no candidates" in said and own is not None:
+                yield f"you ask for {own}"
         elif "conflicts with" not in said and not re.fullmatch(r"\S+ [\d.|a-z ]+", said):
             yield said
 

@@ -12,7 +12,7 @@ from trainenv import locks
 from trainenv.channels import condarc
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.environments import from_lock, given, link_scripts, notes, registry, relocated, solution, wheels
+from trainenv.environments import earlier, from_lock, given, link_scripts, notes, registry, relocated, solution, wheels
 from trainenv.environments.lock import write_lock
 from trainenv.environments.locked import same_version
 from trainenv.environments.ownership import changed, losing, settle_ownership, snapshot
@@ -203,14 +203,13 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
     if has_to_fit:
         _require_met(set(wheels.unmet(prefix, cache_dir=settings.cache_dir)) - set(unmet))
     notes.write_variables(prefix, found.specification.variables)
-    requested = {*note.get("requested", []), *requested_names(found.specification)}
     write_note(
         prefix,
         ENVIRONMENT_NOTE,
         {
             "version": 1,
             "specs": list(found.specs),
-            "requested": sorted(each for each in requested if canonical_name(each) not in found.uninstall),
+            "requested": earlier.to_note(note, found.specification, distributions(prefix), found.uninstall),
             "channels": [without_credentials(channel) for channel in found.sources.names],
             "host_fallback": without_credentials(found.sources.fallback) or None,
             "target": found.target.to_note(),
@@ -247,6 +246,7 @@ def _fill_pypi(
                 preferred={key: version for key, version in installed.items() if key not in found.upgrade},
                 given={key: item for key, item in given.of_prefix(prefix).items() if key not in found.upgrade},
                 python=[*wheels.interpreter(prefix), *found.target.uv_options()],
+                earlier=earlier.in_force(note, specification, pypi_distributions(prefix)),
                 sources=_package_sources(note),
                 cache_dir=settings.cache_dir,
                 keep_open=keep_open,

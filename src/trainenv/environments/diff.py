@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainenv.channels import conda
 from trainenv.environments import environment
 from trainenv.environments.environment import Environment
 from trainenv.environments.locked import LockedEnvironment, of_prefix, same_version
@@ -147,7 +148,7 @@ def _unmet(here: Environment, wanted: Specification) -> list[Change]:
     found = []
     for text in wanted.conda:
         spec = MatchSpec(text, strict=False)
-        name = str(getattr(spec.name, "normalized", spec.name))
+        name = conda.spec_name(spec)
         record = records.get(name)
         package = packages.get(canonical_name(name))
         if record is None or not spec.matches(record):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from trainenv.environments.records import canonical_name, conda_records
+from trainenv.environments.records import Distribution, canonical_name, conda_records
 from trainenv.sharing import make_folder
 
 if TYPE_CHECKING:
@@ -68,6 +68,14 @@ def of_prefix(prefix: Path) -> dict[str, Given]:
         for item in _of_package(record.content, prefix, record.files):
             found.setdefault(item.key, item)
     return found
+
+
+def of_distributions(distributions: Iterable[Distribution]) -> dict[str, Given]:
+    """The same of PyPI packages that are installed and came from an index."""
+    found = {
+        each.key: _metadata(each.prefix / each.folder / "METADATA") for each in distributions if each.direct_url is None
+    }
+    return {key: _given(metadata, "") for key, metadata in found.items() if metadata is not None}
 
 
 def of_records(records: Iterable[RepoDataRecord], packages: Path, prefix: Path) -> dict[str, Given]:

@@ -267,6 +267,16 @@ def same_version(one: str, other: str) -> bool:
         return one == other
 
 
+def is_prerelease(version: str) -> bool:
+    """Whether a PyPI package of ``version`` came before its release."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(version).is_prerelease
+    except InvalidVersion:
+        return False
+
+
 def file_url(path: str | os.PathLike[str]) -> str:
     """The ``file://`` URL of an absolute path as uv and pixi write it: a lock read back gives the same bytes."""
     return "file://" + quote(os.fspath(path), safe="/!$&'()*+,:;=@[]^|~")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from trainenv.environments import given, wheels
+from trainenv.environments import earlier, given, wheels
 from trainenv.environments.diff import Change, compare
 from trainenv.environments.given import AllGiven, Given
 from trainenv.environments.locked import LockedWheel
@@ -64,7 +64,9 @@ def plan(settings: Settings, name: str, solution: Solution, reporter: Reporter) 
         with reporter.step("resolve PyPI requirements"):
             brought = brought_by_conda(settings, prefix, solution)
             found, sizes = resolved(settings, prefix, solution, brought)
-        pypi = [Package(wheel.name, wheel.version, "pypi", "pypi") for wheel in found]
+        named = {wheel.name for wheel in found}
+        pypi = [item for item in pypi if item.name not in named]
+        pypi += [Package(wheel.name, wheel.version, "pypi", "pypi") for wheel in found]
         replaced = {brought[item.name].owner for item in pypi if item.name in brought}
         after = [item for item in after if item.name not in replaced or item.name == "python"]
         downloads |= sizes
@@ -132,6 +134,7 @@ def resolved(
             preferred={name: version for name, version in there.items() if name not in solution.upgrade},
             given={name: item for name, item in brought.items() if name not in solution.upgrade},
             python=[*python, *solution.target.uv_options()],
+            earlier=earlier.in_force(note, solution.specification, kept),
             sources=[str(line) for line in note.get("package_sources", [])],
             cache_dir=settings.cache_dir,
             keep_open=(),

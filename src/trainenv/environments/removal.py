@@ -22,7 +22,6 @@ from trainenv.environments.records import (
     read_note,
 )
 from trainenv.environments.solution import Solution, earlier_specs, installed_records, known_sources
-from trainenv.environments.sources import spec_name
 from trainenv.environments.specification import Specification
 from trainenv.errors import SolveError, SpecificationError
 from trainenv.settings import Settings
@@ -76,10 +75,10 @@ def for_removal(settings: Settings, prefix: Path, names: Sequence[str]) -> Solut
     specs = [
         text
         for text, spec in zip(earlier, conda.match_specs(earlier), strict=True)
-        if spec_name(spec) not in gone and spec_name(spec) in installed.conda
+        if conda.spec_name(spec) not in gone and conda.spec_name(spec) in installed.conda
     ]
     staying = [found for key, found in installed.pypi.items() if key not in lost_pypi]
-    roots = {spec_name(spec) for spec in conda.match_specs(specs)}
+    roots = {conda.spec_name(spec) for spec in conda.match_specs(specs)}
     roots |= {provided[name] for found in staying for name in _requires(found) if name in provided}
     kept = _needed(roots, installed.conda) - gone
     return Solution(

@@ -12,6 +12,7 @@ from trainenv.channels.access import Access
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
 from trainenv.environments import from_lock
+from trainenv.environments.earlier import tell_apart
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
     conda_records,
@@ -19,7 +20,7 @@ from trainenv.environments.records import (
     python_version,
     read_note,
 )
-from trainenv.environments.sources import Sources, channels_of_records, channels_of_specs, find_sources, spec_name
+from trainenv.environments.sources import Sources, channels_of_records, channels_of_specs, find_sources
 from trainenv.environments.specification import Specification
 from trainenv.errors import SolveError, SpecificationError
 from trainenv.progress import Reporter
@@ -105,19 +106,22 @@ def for_install(
             hint="Name packages: trainenv install -n NAME PACKAGE, or -r requirements.txt",
         )
     note = read_note(prefix, ENVIRONMENT_NOTE)
-    specs = [
-        *map(without_credentials, specification.conda),
-        *_kept_specs(earlier_specs(prefix, note), specification.conda),
-    ]
+    earlier = _kept_specs(earlier_specs(prefix, note), specification.conda)
+    specs = [*map(without_credentials, specification.conda), *earlier]
     _refuse_replaced(note, specification.conda)
     target = _continued(target, note, reporter)
     if not specification.conda:
         sources = known_sources(settings, note)
         return Solution(tuple(specs), sources, None, specification, frozenset(upgrade), target=target)
-    names = specification.channels or _known_channels(note) or channels_of_records(prefix) or settings.channels
-    names = [*names, *channels_of_specs([*specification.conda, *specs])]
-    sources = find_sources(settings, names, specs, reporter)
-    records = _solve(settings, sources, specs, reporter, target, installed_records(prefix))
+    known = _known_channels(note) or channels_of_records(prefix) or settings.channels
+    named = [*specification.channels, *channels_of_specs([*specification.conda, *specs])]
+    spare = known if specification.channels else ()
+    sources = find_sources(settings, [*named, *known], specs, reporter, spare=spare)
+    try:
+        records = _solve(settings, sources, specs, reporter, target, installed_records(prefix))
+    except SolveError as error:
+        tell_apart(error, {conda.spec_name(spec) for spec in conda.match_specs(earlier)})
+        raise
     _require_same_python(prefix, records)
     return Solution(tuple(specs), sources, records, specification, frozenset(upgrade), target=target)
 
@@ -207,21 +211,23 @@ def _solve(
 
 
 def _names_python(specs: Sequence[str]) -> bool:
-    return any(spec_name(spec) == "python" for spec in conda.match_specs(specs))
+    return any(conda.spec_name(spec) == "python" for spec in conda.match_specs(specs))
 
 
 def _kept_specs(earlier: Sequence[str], new: Sequence[str]) -> list[str]:
     """Earlier requests that the new ones do not speak of."""
-    spoken_of = {spec_name(spec) for spec in conda.match_specs(new)}
+    spoken_of = {conda.spec_name(spec) for spec in conda.match_specs(new)}
     return [
-        text for text, spec in zip(earlier, conda.match_specs(earlier), strict=True) if spec_name(spec) not in spoken_of
+        text
+        for text, spec in zip(earlier, conda.match_specs(earlier), strict=True)
+        if conda.spec_name(spec) not in spoken_of
     ]
 
 
 def _refuse_replaced(note: Mapping[str, Any], specs: Sequence[str]) -> None:
     """A conda package whose files a PyPI package has replaced can't come back beside it."""
     for spec in conda.match_specs(specs):
-        if (name := spec_name(spec)) in note.get("replaced", {}):
+        if (name := conda.spec_name(spec)) in note.get("replaced", {}):
             raise SolveError(
                 f"{spec} can't be installed from a channel",
                 cause=f"a PyPI package has replaced conda's {name} here",

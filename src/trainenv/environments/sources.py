@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainenv.channels import conda
 from trainenv.channels.access import Access
@@ -28,12 +27,17 @@ class Sources:
 
 
 def find_sources(
-    settings: Settings, names: Sequence[str], specs: Sequence[str], reporter: Reporter, target: Target | None = None
+    settings: Settings,
+    names: Sequence[str],
+    specs: Sequence[str],
+    reporter: Reporter,
+    target: Target | None = None,
+    spare: Sequence[str] = (),
 ) -> Sources:
     """The channels ``names`` as they can be reached now; else ``host``, if that can stand in.
 
-    For another platform than this machine's ``host`` has nothing, and is left out. Raises ``ChannelError``
-    with the channel and the reason when one can't be reached.
+    For another platform than this machine's ``host`` has nothing, and is left out; so are those of ``spare`` that
+    can't be reached, with a notice. Raises ``ChannelError`` with the channel and the reason when another one can't.
     """
     access = Access.of(settings, names)
     names = tuple(dict.fromkeys(without_credentials(conda.located(name)) for name in names))
@@ -45,6 +49,10 @@ def find_sources(
     if wanted:
         with reporter.step(f"reach {', '.join(map(without_credentials, wanted))}"):
             reached, failed = conda.reach(settings, wanted, access)
+        for name in [name for name in failed if name in spare and reached]:
+            reporter.notice(
+                f"channel {without_credentials(name)} can't be reached ({failed.pop(name)}): it is left out"
+            )
         if failed:
             reason = "; ".join(
                 f"channel {without_credentials(name)} can't be reached ({why})" for name, why in failed.items()
@@ -60,7 +68,7 @@ def find_sources(
     sources = {source.name: source for source in reached}
     if conda.HOST in names:
         sources[conda.HOST] = _host_source(settings, specs, reporter)
-    return Sources(tuple(sources[name] for name in names), names, access=access)
+    return Sources(tuple(sources[name] for name in names if name in sources), names, access=access)
 
 
 def _without_host(names: tuple[str, ...], target: Target) -> tuple[str, ...]:
@@ -79,7 +87,7 @@ def _host_source(settings: Settings, specs: Sequence[str], reporter: Reporter, b
 
     from trainenv.channels import host
 
-    python = [spec for spec in conda.match_specs(specs) if spec_name(spec) == "python"]
+    python = [spec for spec in conda.match_specs(specs) if conda.spec_name(spec) == "python"]
 
     def wanted(version: str) -> bool:
         return all(spec.version is None or VersionSpec(str(spec.version)).matches(Version(version)) for spec in python)
@@ -100,11 +108,6 @@ def channels_of_specs(specs: Sequence[str]) -> list[str]:
     return [name for name, separator, _ in (spec.partition("::") for spec in specs) if separator]
 
 
-def spec_name(spec: Any) -> str:
-    """The package that a py-rattler ``MatchSpec`` speaks of."""
-    return str(spec.name.normalized) if hasattr(spec.name, "normalized") else str(spec.name)
-
-
 def channels_of_records(prefix: Path) -> list[str]:
     """The channels that the packages of a prefix came from, as far as they are addresses or folders."""
     found = []
@@ -118,4 +121,4 @@ def channels_of_records(prefix: Path) -> list[str]:
 
 
 def _host_can_meet(specs: Sequence[str]) -> bool:
-    return all(spec_name(spec) in ("python", "pip", "setuptools") for spec in conda.match_specs(specs))
+    return all(conda.spec_name(spec) in ("python", "pip", "setuptools") for spec in conda.match_specs(specs))

@@ -14,8 +14,9 @@ from trainenv import locks, relocation
 from trainenv.environments import libraries
 from trainenv.environments.activation import environ
 from trainenv.environments.contents import Inspection, inspect
+from trainenv.environments.earlier import requested_keys
 from trainenv.environments.environment import Environment
-from trainenv.environments.records import ENVIRONMENT_NOTE, Distribution, canonical_name, distributions, read_note
+from trainenv.environments.records import ENVIRONMENT_NOTE, Distribution, distributions, read_note
 from trainenv.environments.relocated import carried_prefix
 from trainenv.progress import Reporter
 
@@ -90,7 +91,7 @@ def problems_of(inspection: Inspection) -> list[str]:
 
 def _requested_modules(prefix: Path) -> list[str]:
     """The top-level modules of the PyPI packages that the requirements named."""
-    requested = {canonical_name(name) for name in read_note(prefix, ENVIRONMENT_NOTE).get("requested", [])}
+    requested = requested_keys(read_note(prefix, ENVIRONMENT_NOTE))
     modules: list[str] = []
     for distribution in distributions(prefix):
         if distribution.key in requested:

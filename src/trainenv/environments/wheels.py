@@ -12,24 +12,29 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from trainenv.channels.access import Access
 from trainenv.channels.pypi import constraint_options, private_lock, run_uv, uv_options
 from trainenv.credentials import without_credentials
 from trainenv.environments import wheel_health
-from trainenv.environments.given import AllGiven, constraints, of_prefix, write_wheels
-from trainenv.environments.locked import LockedWheel, same_version
+from trainenv.environments.earlier import names, tell_apart
+from trainenv.environments.given import AllGiven, constraints, of_distributions, of_prefix, write_wheels
+from trainenv.environments.locked import LockedWheel, file_url, is_prerelease, same_version
 from trainenv.environments.lockfiles.pylock import OWN as PYLOCK
-from trainenv.environments.lockfiles.pylock import read_own
+from trainenv.environments.lockfiles.pylock import read_own, replaced
 from trainenv.environments.records import Distribution, canonical_name, distributions
 from trainenv.environments.requirement_lines import for_uv
 from trainenv.environments.requirement_lines import uv_options as requirement_options
 from trainenv.environments.specification import Specification, addresses, named_requirements, required_hashes
 from trainenv.environments.wheel_errors import cause, indexes_of, install_error, keyring_helps, refused, solve_error
 from trainenv.environments.wheel_progress import WheelProgress
-from trainenv.errors import DiskFullError, InstallError, SolveError
+from trainenv.errors import DiskFullError, InstallError, SolveError, TrainenvError
 from trainenv.progress import Reporter
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 
 def resolve(
@@ -40,6 +45,7 @@ def resolve(
     preferred: Mapping[str, str],
     given: AllGiven,
     python: Sequence[str],
+    earlier: Sequence[Requirement],
     sources: Sequence[str],
     cache_dir: Path,
     keep_open: tuple[int, ...],
@@ -49,17 +55,22 @@ def resolve(
 
     ``preferred`` are the versions, by canonical name, to choose where they fit. ``given`` is what conda
     brings: the lock leaves it out, except what must have another version. ``python`` are uv's options
-    that say for which interpreter, see ``interpreter``. ``sources`` are lines of earlier requirements
-    that say where ``kept`` came from. Raises ``SolveError`` with who asks for what when nothing does, or
-    when a file has another hash than the requirements allow.
+    that say for which interpreter, see ``interpreter``. ``earlier`` are earlier requirements that still
+    hold, ``sources`` lines that say where ``kept`` came from. What is kept need not be on an index any more.
+    Raises ``SolveError`` with who asks for what when nothing does, or when a file has another hash than the
+    requirements allow.
     """
     pylock = into / PYLOCK
     pylock.parent.mkdir(parents=True, exist_ok=True)
-    _write_preferences(pylock, {**{key: item.version for key, item in given.items()}, **preferred})
+    asked_anew = {canonical_name(each.name): each for each in named_requirements(specification)}
+    kept = [each for each in kept if not _gives_way(each, asked_anew.get(each.key), preferred)]
+    noted = {wheel.name: wheel for wheel in read_own(kept[0].prefix) if wheel.is_exact} if kept else {}
+    preferences = {**{key: item.version for key, item in given.items()}, **preferred}
     for address in addresses(specification):
         access.credentials.learn_index(address)
     asked = for_uv(specification.requirements)
-    lines = [*(line.text for line in asked), *_found(sources), *filter(None, map(_requirement, kept))]
+    lines = [*(line.text for line in asked), *_found(sources)]
+    lines += [*map(str, earlier), *filter(None, map(_requirement, kept))]
     arguments = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", "pylock.toml"]
     arguments += ["--output-file", str(pylock), *python, *uv_options(specification.folder), *constraint_options()]
     arguments += [*requirement_options(specification.requirements), "-", *map(str, specification.projects)]
@@ -81,15 +92,39 @@ def resolve(
 
     by_url = {canonical_name(each.name) for each in named_requirements(specification) if each.url}
     given = {key: item for key, item in given.items() if key not in by_url}
-    failure = _compile_beside(given, compile_with, into, cache_dir)
+
+    def work_out() -> str | None:
+        _write_preferences(pylock, preferences)
+        failure = _compile_beside(given, compile_with, into, cache_dir)
+        moved = [each for each in kept if failure is None and _is_moved(each, locked(into), preferred)]
+        if not moved and (failure is None or "No solution found" not in failure):
+            return failure
+        solved = pylock.read_bytes() if failure is None else None
+        offered = write_wheels(of_distributions(kept), cache_dir)
+        _write_preferences(pylock, preferences)
+        failure = _compile_beside(
+            given, lambda options: compile_with([*options, "--find-links", str(offered)]), into, cache_dir
+        )
+        if failure is None:
+            text = replaced(pylock.read_text(encoding="utf-8"), file_url(offered), noted)
+            pylock.write_text(text, encoding="utf-8")
+        elif solved is not None:
+            pylock.write_bytes(solved)
+            return None
+        return failure
+
+    failure = work_out()
     if failure is not None:
         indexes = indexes_of(specification, sources)
         refusals = refused(failure, indexes, access)
         if keyring_helps(refusals, access):
-            failure = _compile_beside(given, compile_with, into, cache_dir)
+            failure = work_out()
             refusals = refused(failure, indexes, access) if failure is not None else []
     if failure is not None:
         error = solve_error(failure, specification, asked, refusals)
+        before = {canonical_name(each.name) for each in earlier}
+        tell_apart(error, before, {each.key for each in kept} - before - names(specification))
+        error.details += tuple(_held_by_place(error, kept))
         if "--exclude-newer" in python and isinstance(error, SolveError):
             error.hint = "--exclude-newer leaves out what is newer, and what has no date: give a later day, or none"
         raise error
@@ -99,10 +134,43 @@ def resolve(
     _check_hashes(specification, locked(into), preferred)
 
 
+def _gives_way(installed: Distribution, asked: Requirement | None, preferred: Mapping[str, str]) -> bool:
+    """Whether a package that came from an address or a folder is asked for from an index now, in another version."""
+    if asked is None or asked.url or installed.direct_url is None:
+        return False
+    return installed.key not in preferred or not asked.specifier.contains(installed.version, prereleases=True)
+
+
+def _held_by_place(error: TrainenvError, kept: Sequence[Distribution]) -> list[str]:
+    """The packages in ``error`` that stay as they are because they came from an address or a folder."""
+    said = " ".join(error.details)
+    return [
+        f"{each.key} {each.version} is installed from {each.direct_url.get('url')}"
+        for each in kept
+        if each.direct_url and re.search(rf"(?<![\w.-]){re.escape(each.key)}(?![\w.-])", said)
+    ]
+
+
 def _found(sources: Sequence[str]) -> list[str]:
     """``sources`` without the folders of wheels that are gone."""
-    places = [(line, line.partition(" ")[2]) for line in sources]
-    return [line for line, place in places if "://" in place or os.path.exists(place)]
+    places = [(line, line.removeprefix("--find-links ")) for line in sources]
+    return [line for line, place in places if line == place or "://" in place or os.path.exists(place)]
+
+
+def _is_moved(kept: Distribution, chosen: Sequence[LockedWheel], preferred: Mapping[str, str]) -> bool:
+    """Whether another version than that of ``kept`` was chosen, perhaps because no index has it any more.
+
+    A newer one of what is not ``preferred`` as it is was wanted.
+    """
+    from packaging.version import InvalidVersion, Version
+
+    version = next((wheel.version for wheel in chosen if wheel.name == kept.key and not wheel.direct), kept.version)
+    if same_version(version, kept.version):
+        return False
+    try:
+        return kept.key in preferred or Version(version) < Version(kept.version)
+    except InvalidVersion:
+        return False
 
 
 def _compile_beside(
@@ -277,7 +345,8 @@ def _requirement(distribution: Distribution) -> str | None:
     """What keeps an installed distribution in the solution; None for one whose source is gone."""
     origin = distribution.direct_url
     if origin is None:
-        return distribution.key
+        # uv takes a version before its release only where one is asked for.
+        return f"{distribution.key}>=0.dev0" if is_prerelease(distribution.version) else distribution.key
     url = str(origin.get("url", ""))
     if url.startswith("file:") and not os.path.exists(unquote(urlsplit(url).path)):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,12 +139,30 @@ def dump(wheels: Iterable[LockedWheel], python: str) -> str:
     wheels = sorted(wheels, key=lambda wheel: wheel.name)
     if not wheels:
         lines.append("packages = []")
-    for wheel in wheels:
-        lines += ["", "[[packages]]", f"name = {json.dumps(wheel.name)}"]
-        if wheel.version:
-            lines.append(f"version = {json.dumps(wheel.version)}")
-        lines.append(_source(wheel))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + "".join(f"\n{_entry(wheel)}" for wheel in wheels)
+
+
+def _entry(wheel: LockedWheel) -> str:
+    lines = ["[[packages]]", f"name = {json.dumps(wheel.name)}"]
+    if wheel.version:
+        lines.append(f"version = {json.dumps(wheel.version)}")
+    return "\n".join([*lines, _source(wheel), ""])
+
+
+def replaced(text: str, folder: str, wheels: Mapping[str, LockedWheel]) -> str:
+    """``text``, as uv writes it, with ``wheels``, all exact, in place of their namesakes from the URL ``folder``.
+
+    Packages from there that have no such name are left out.
+    """
+    head, *entries = re.split(r"^(?=\[\[packages\]\])", text, flags=re.MULTILINE)
+    kept: list[str] = []
+    for entry in entries:
+        name = re.search(r'^name = "(.+)"$', entry, re.MULTILINE)
+        if f'"{folder}/' not in entry or name is None:
+            kept.append(entry)
+        elif wheel := wheels.get(name[1]):
+            kept.append(f"{_entry(wheel)}\n")
+    return head + ("".join(kept) if kept or not entries else "packages = []\n")
 
 
 def _source(wheel: LockedWheel) -> str:
