@@ -13,7 +13,7 @@ import pytest
 
 from tests import support
 from tests.conftest import MakeWorkspace, RunCommand, program, python_here
-from trainenv import ChannelError, Workspace
+from trainenv import ChannelError, InstallError, Workspace
 from trainenv.channels.access import Access
 from trainenv.channels.mirror import CondaFile, PypiFile, mirror
 from trainenv.channels.pypi import pip_settings
@@ -105,6 +105,42 @@ def test_a_lock_is_as_good_as_its_environment(
     assert (again.fetched, again.bytes) == (0, 0)
     page = (tmp_path / "mirror/simple/greeter/index.html").read_text()
     assert "greeter-1.0-py3-none-any.whl#sha256=" in page
+
+
+@pytest.mark.parametrize("named", ["as a mirror", "on the command line"])
+def test_a_lock_takes_its_files_from_the_mirror_where_nothing_else_is_reached(
+    named: str,
+    workspace: Workspace,
+    index: Path,
+    only_index: _OnlyIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    channel = support.make_channel(tmp_path / "channel")
+    support.add_package(channel, "base", files={"share/base.txt": "base 1\n"})
+    lock, mirror = tmp_path / "pixi.lock", tmp_path / "mirror"
+    with support.guarded(index) as server, support.guarded(channel) as conda:
+        only_index(f"{server.url}/simple")
+        here = workspace.create(
+            "one", PYTHON, "base", files=[_requirements(tmp_path, "needs-greeter")], channels=["host", conda.url]
+        )
+        lock.write_text(workspace.export(here, "pixi.lock"))
+        workspace.mirror(lock, mirror)
+    only_index(support.refusing())
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    far = _far_machine(tmp_path, support.refusing())
+    if named == "as a mirror":
+        far.settings.file.write_text(f'channels = ["lab"]\n[mirrors]\nlab = ["{mirror.as_uri()}"]\n')
+        far = Workspace(far.settings.root)
+    there = far.create("one", files=[lock], channels=[str(mirror)] if named == "on the command line" else [])
+    assert far.verify(there).problems == []
+    assert [(item.name, item.version, item.build) for item in there.packages] == [
+        (item.name, item.version, item.build) for item in here.packages
+    ]
+    wheel = mirror / "wheels" / "greeter-1.0-py3-none-any.whl"
+    wheel.write_bytes(wheel.read_bytes() + b" ")
+    with pytest.raises(InstallError):  # Another file of that name is not the file, and the lock's own is out of reach.
+        far.create("two", files=[lock], channels=[str(mirror)] if named == "on the command line" else [])
 
 
 def test_mirrors_of_several_environments_share_a_folder(workspace: Workspace, wheels: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainenv.channels import package_check
+from trainenv.channels import digests, package_check
 
 FULL_CHECK_SECONDS = 7 * 24 * 3600.0
 """After this time content is read again, also where nothing seems changed: bits can flip on a disk."""
@@ -180,7 +180,7 @@ def _difference(file: Path, item: dict[str, Any]) -> str | None:
             return "became a link"
         if "size_in_bytes" in item and file.stat().st_size != item["size_in_bytes"]:
             return "has another size"
-        if item.get("sha256") and _sha256(file) != item["sha256"]:
+        if item.get("sha256") and digests.of_file(file) != item["sha256"]:
             return "has another content"
     except OSError as error:
         return f"can't be read ({error.strerror})"
@@ -196,14 +196,6 @@ def _trusted(folder: Path) -> str:
     for path, status in sorted(_walk(str(folder), "")):
         if (status.st_mode & 0o170000) == 0o120000:
             digest.update(f"{path}\0{os.readlink(folder / path)}\0".encode("utf-8", "replace"))
-    return digest.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
     return digest.hexdigest()
 
 

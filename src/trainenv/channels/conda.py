@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import gc
-import hashlib
 import os
 import re
 import threading
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-from trainenv.channels import answers, cache_health, package_check, patience
+from trainenv.channels import answers, cache_health, digests, package_check, patience
 from trainenv.channels.access import Access
 from trainenv.channels.conflicts import Machine, conda_lines, way_out
 from trainenv.channels.target import Target
@@ -429,13 +428,10 @@ def _check_local_package(record: RepoDataRecord) -> None:
         return
     file = Path(unquote(urlsplit(record.url).path))
     try:
-        with file.open("rb") as stream:
-            found = hashlib.new(kind, usedforsecurity=False)
-            while block := stream.read(1 << 20):
-                found.update(block)
+        found = digests.of_file(file, kind)
     except OSError as error:
         raise InstallError(f"package {file} can't be read", cause=error.strerror or str(error)) from None
-    if found.digest() != wanted:
+    if found != wanted.hex():
         raise InstallError(
             f"package {file} is not what its channel says",
             cause=f"its {kind} differs from the one in repodata.json",

@@ -13,7 +13,6 @@ It works from a disk (``file://``) and behind any web server. Mirroring into it 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from trainenv.channels import digests
 from trainenv.channels.access import RETRIES, Access
 from trainenv.errors import ChannelError
 from trainenv.progress import Reporter, Step
@@ -161,7 +161,7 @@ def _provide(url: str, place: Path, access: Access, step: Step, *, sha256: str |
     known = sha256 or md5
     kind = "sha256" if sha256 or not md5 else "md5"
     if place.is_file():
-        if known is None or _digest(place, kind) == known:
+        if known is None or digests.of_file(place, kind) == known:
             step.advance()
             return 0
         if place.stat().st_size and _is_indexed(place):
@@ -174,7 +174,7 @@ def _provide(url: str, place: Path, access: Access, step: Step, *, sha256: str |
     partial = place.with_name(f".partial-{place.name}")
     try:
         _copy(url, partial, access)
-        if known is not None and (found := _digest(partial, kind)) != known:
+        if known is not None and (found := digests.of_file(partial, kind)) != known:
             raise ChannelError(
                 f"{access.public(url)} is not what the lock says",
                 cause=f"its {kind} is {found}, not {known}",
@@ -232,14 +232,6 @@ def _pour(source: IO[bytes], out: IO[bytes]) -> int:
     return size
 
 
-def _digest(file: Path, kind: str) -> str:
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _is_indexed(place: Path) -> bool:
     """Whether an index names the file; one that none names was cut off, or damaged before it counted."""
     if place.parent.name == "wheels":
@@ -260,7 +252,7 @@ def _index_conda(folder: Path, places: Sequence[tuple[CondaFile, Path]]) -> None
     for package, place in places:
         record = package.record if package.record is not None else _record_of(place)
         entry = {key: value for key, value in record.items() if key in _ENTRY_KEYS and value is not None}
-        entry |= {"sha256": _digest(place, "sha256"), "size": place.stat().st_size, "subdir": package.subdir}
+        entry |= {"sha256": digests.of_file(place, "sha256"), "size": place.stat().st_size, "subdir": package.subdir}
         entries.setdefault(place.parent, {})[place.name] = entry
     for subdir, new in entries.items():
         merged = {**_known(subdir), **new}
@@ -304,7 +296,7 @@ def _project(file_name: str) -> str:
 
 
 def _attributes(file: Path) -> str:
-    attributes = f'href="../../wheels/{quote(file.name)}#sha256={_digest(file, "sha256")}"'
+    attributes = f'href="../../wheels/{quote(file.name)}#sha256={digests.of_file(file, "sha256")}"'
     if requires := _requires_python(file):
         attributes += f' data-requires-python="{escape(requires)}"'
     return attributes

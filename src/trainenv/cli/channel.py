@@ -114,3 +114,4 @@ def make_mirror(ctx: click.Context, source: str, output: Path, as_json: bool) ->
         f"{made.fetched} of them copied now, {human_size(made.bytes)}"
     )
     print(f'Use it there: in trainenv.toml channels = ["{made.folder}"], and PIP_INDEX_URL={made.index_url}')
+    print(f"A lock finds its files there as well: trainenv create -n NAME -f LOCK -c {made.folder}")

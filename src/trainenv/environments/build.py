@@ -12,7 +12,18 @@ from trainenv import locks
 from trainenv.channels import condarc
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.environments import earlier, from_lock, given, link_scripts, notes, registry, relocated, solution, wheels
+from trainenv.environments import (
+    at_hand,
+    earlier,
+    from_lock,
+    given,
+    link_scripts,
+    notes,
+    registry,
+    relocated,
+    solution,
+    wheels,
+)
 from trainenv.environments.lock import write_lock
 from trainenv.environments.locked import same_version
 from trainenv.environments.ownership import changed, losing, settle_ownership, snapshot
@@ -252,7 +263,9 @@ def _fill_pypi(
                 keep_open=keep_open,
                 access=access,
             )
-    elif specification.locked is None or not from_lock.write_pylock(prefix, specification.locked):
+    elif specification.locked is None or not from_lock.write_pylock(
+        prefix, specification.locked, at_hand.folders(settings, specification.channels)
+    ):
         return
     if manner.freeze_conda:
         _refuse_names_of_conda(prefix)

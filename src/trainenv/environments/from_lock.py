@@ -7,7 +7,6 @@ the PyPI packages instead of a resolution, and afterwards what a bare URL did no
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainenv.channels import conda
+from trainenv.channels import conda, digests
 from trainenv.credentials import without_credentials
+from trainenv.environments import at_hand
 from trainenv.environments.locked import LockedConda, LockedEnvironment, local_path, of_prefix
 from trainenv.environments.lockfiles import pylock
 from trainenv.environments.records import conda_records, python_version, replace_file
@@ -161,14 +161,10 @@ def _not_here(locked: LockedEnvironment, package: LockedConda, file: Path) -> In
 
 
 def _digest(file: Path, kind: str) -> str:
-    digest = hashlib.new(kind, usedforsecurity=False)
     try:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return digests.of_file(file, kind)
     except OSError as error:
         raise InstallError(f"package {file} can't be read", cause=error.strerror or str(error)) from None
-    return digest.hexdigest()
 
 
 def _record_in(file: Path, package: LockedConda, source: str) -> RepoDataRecord:
@@ -240,10 +236,11 @@ def roots(records: Sequence[RepoDataRecord]) -> list[str]:
     return [name for name in sorted(names) if name == "python" or name not in needed]
 
 
-def write_pylock(prefix: Path, locked: LockedEnvironment) -> bool:
+def write_pylock(prefix: Path, locked: LockedEnvironment, places: Sequence[Path]) -> bool:
     """Write the ``pylock.toml`` of ``prefix``: what it has already, and the PyPI packages of ``locked``.
 
-    Returns whether ``locked`` has any.
+    Files that one of the folders ``places`` has are taken from there (see ``at_hand``). Returns whether
+    ``locked`` has any.
     """
     if not locked.wheels and not locked.choices:
         return False
@@ -252,7 +249,8 @@ def write_pylock(prefix: Path, locked: LockedEnvironment) -> bool:
         raise SpecificationError(f"{locked.source} has PyPI packages but no python", hint="Name a python as well")
     wheels = {wheel.name: wheel for wheel in of_prefix(prefix).wheels if wheel.is_exact}
     for wheel in locked.wheels_for(python):
-        wheels[wheel.name] = replace(wheel, location=without_credentials(wheel.location))
+        public = replace(wheel, location=without_credentials(wheel.location))
+        wheels[wheel.name] = at_hand.wheel(public, places)
     if vague := [wheel.name for wheel in wheels.values() if not wheel.is_exact]:
         raise SpecificationError(f"{locked.source} has no sha256 of {', '.join(vague)}", hint="Lock it again")
     replace_file(prefix / pylock.OWN, pylock.dump(wheels.values(), python).encode())

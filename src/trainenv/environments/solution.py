@@ -11,7 +11,7 @@ from trainenv.channels import conda
 from trainenv.channels.access import Access
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.environments import from_lock
+from trainenv.environments import at_hand, from_lock
 from trainenv.environments.earlier import tell_apart
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
@@ -72,6 +72,7 @@ def for_create(
         )
     records: Sequence[RepoDataRecord]
     if locked is not None and specification.locks_conda:
+        locked = at_hand.conda_packages(locked, at_hand.folders(settings, specification.channels))
         found = from_lock.sources(settings, locked)
         access = Access.of(settings, from_lock.addresses(locked))
         sources = Sources(tuple(found), tuple(source.name for source in found), access=access)
