@@ -545,21 +545,20 @@ class Workspace:
 
     def methods_naming(self, conda_env: str) -> list[str]:
         """The training methods that name environment ``conda_env`` for a stage."""
-        from trainenv.training import BrokenMethod
+        from trainenv.training import BrokenMethod, method_environment
 
         return [
             method.name
             for method in self.methods()
-            if not isinstance(method, BrokenMethod)
-            and conda_env in (method.conda_env, *(stage.conda_env for stage in method.stages.values()))
+            if not isinstance(method, BrokenMethod) and conda_env in method_environment.names_in(method)
         ]
 
-    def validate(self, method: Method) -> list[str]:
-        """What keeps a method from running, in words; empty if nothing does."""
-        from trainenv.training import validate
+    def validate(self, method: str) -> list[str]:
+        """What keeps a method from running, in words with file, line and column; empty if nothing does."""
+        from trainenv.training import problems
 
-        names = {environment.name for environment in self.environments(foreign=True)}
-        return validate(method, names.__contains__)
+        prefixes = {environment.name: environment.prefix for environment in self.environments(foreign=True)}
+        return problems(self.settings.methods_dir, method, prefixes)
 
     def start(
         self,
@@ -576,15 +575,13 @@ class Workspace:
 
         Parameters come by keyword, or in ``given`` where one is called like an argument of this method.
         """
-        from trainenv.environments import environment
-        from trainenv.training import checked_parameters, start
+        from trainenv.training import checked_parameters, method_environment, start
 
         found = self.method(method)
         values = {**(given or {}), **parameters}
         checked_parameters(found, values)
-        environment_name = conda_env or found.environment_of(stage)
-        prefix = environment.get(self.settings, environment_name).prefix if environment_name else Path()
-        return start(self.settings, found, values, stage=stage, conda_env=conda_env, name=name, prefix=prefix)
+        environment, prefix = method_environment.find(self.settings, found, stage, self.reporter, conda_env)
+        return start(self.settings, found, values, stage=stage, conda_env=environment, name=name, prefix=prefix)
 
     def train(
         self,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainenv.training.method import load_method, validate
+from trainenv.training.method import load_method
+from trainenv.training.method_checks import problems
 
 METHODS = Path(__file__).parents[2] / "methods"
 
@@ -15,7 +16,7 @@ METHODS = Path(__file__).parents[2] / "methods"
 @pytest.mark.parametrize(("name", "conda_env"), [("breast_cancer_sgd", "tabular_env"), ("digits_mlp", "modern_env")])
 def test_example_is_valid(name: str, conda_env: str) -> None:
     method = load_method(METHODS, name)
-    assert validate(method, lambda environment: environment == conda_env) == []
+    assert problems(METHODS, name, {conda_env: Path("/envs")}) == []
 
     declared = {f"--{each.name}": each.default for each in method.parameters.values()}
     tree = ast.parse((method.folder / "train.py").read_text(), feature_version=(3, 9))

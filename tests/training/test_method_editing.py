@@ -55,6 +55,9 @@ def test_a_new_method_trains_at_once(bench: Bench) -> None:
     assert (task.status, task.metrics["epoch"]) == ("done", 50)
     assert task.metrics["loss"] is not None and task.metrics["loss"] < 0.02
     model = json.loads((task.outputs / "model.json").read_text())
+    schema = method.folder.parent / "method.schema.json"
+    assert (method.folder / "method.yaml").read_text().startswith(f"# yaml-language-server: $schema=../{schema.name}\n")
+    assert json.loads(schema.read_text())["title"]
     assert model["slope"] == pytest.approx(3, abs=0.1) and model["offset"] == pytest.approx(1, abs=0.1)
 
 

@@ -145,12 +145,12 @@ def validate(ctx: click.Context, name: str, as_json: bool) -> int:
       trainenv method validate breast_cancer_sgd
     """
     place = workspace(ctx, as_json=as_json)
-    problems = place.validate(place.method(name))
+    problems = place.validate(name)
     if as_json:
         print_json({"name": name, "ok": not problems, "problems": problems})
     elif problems:
         for problem in problems:
-            print(f"trainenv: {name}: {problem}", file=sys.stderr)
+            print(f"trainenv: {problem}", file=sys.stderr)
     else:
         print(f"{name} is ready to run")
     return 1 if problems else 0

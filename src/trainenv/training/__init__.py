@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trainenv.training.chart import draw
     from trainenv.training.executor import Executor, LocalExecutor
-    from trainenv.training.method import BrokenMethod, Method, list_methods, load_method, validate
+    from trainenv.training.method import BrokenMethod, Method, list_methods, load_method
+    from trainenv.training.method_checks import problems
     from trainenv.training.method_editing import new_method, set_environment
     from trainenv.training.parameters import checked_parameters
     from trainenv.training.run import Event, cancel, follow, start, wait, waiting
@@ -34,10 +35,10 @@ __all__ = [
     "load_method",
     "load_task",
     "new_method",
+    "problems",
     "remove_tasks",
     "set_environment",
     "start",
-    "validate",
     "wait",
     "waiting",
 ]
@@ -45,7 +46,8 @@ __all__ = [
 _MODULES = {
     "chart": ("draw",),
     "executor": ("Executor", "LocalExecutor"),
-    "method": ("BrokenMethod", "Method", "list_methods", "load_method", "validate"),
+    "method": ("BrokenMethod", "Method", "list_methods", "load_method"),
+    "method_checks": ("problems",),
     "method_editing": ("new_method", "set_environment"),
     "parameters": ("checked_parameters",),
     "run": ("Event", "cancel", "follow", "start", "wait", "waiting"),

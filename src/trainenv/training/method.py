@@ -6,14 +6,16 @@ A method is a folder ``methods/NAME/`` with a ``method.yaml`` (read in ``method_
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from trainenv.errors import MethodError, ParameterError
+from trainenv.errors import MethodError
 from trainenv.settings import checked_name
-from trainenv.training.parameters import Parameter, as_text, closest
+from trainenv.training import passing
+from trainenv.training.parameters import Parameter, closest
+from trainenv.training.passing import STYLES
 from trainenv.training.resources import Resources
 
 FILE_NAME = "method.yaml"
@@ -22,19 +24,24 @@ STAGES = ("train", "save", "infer", "deploy")
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a method's life: a ``file`` of the method's folder, or a ``command``."""
+    """A step of a method's life: a ``file`` of the method's folder, or a ``command``.
+
+    ``outputs`` are patterns of files that it must leave in the task's folder of outputs.
+    """
 
     name: str
     file: str | None = None
     command: tuple[str, ...] = ()
     conda_env: str | None = None
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Method:
     """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read.
 
-    ``metrics`` are the patterns of lines in which the code prints metrics in a way of its own.
+    ``pass_parameters`` is one of ``passing.STYLES``. ``metrics`` are the patterns of lines in which the code
+    prints metrics in a way of its own.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Method:
     conda_env: str | None = None
     stages: Mapping[str, Stage] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    pass_parameters: str = STYLES[0]
     environment: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
     metrics: tuple[str, ...] = ()
@@ -68,13 +76,13 @@ class Method:
         return self.stage(stage).conda_env or self.conda_env
 
     def argv(self, stage: str, prefix: Path, parameters: Mapping[str, object]) -> list[str]:
-        """The command of ``stage`` in the environment at ``prefix``: parameters are ``--key=value``.
+        """The command of ``stage`` in the environment at ``prefix``, with parameters as it takes them.
 
         A Python file runs with the environment's own interpreter. Raises ``MethodError`` if a file
-        is missing.
+        is missing. What only a task has stands there as words of ``passing``.
         """
         chosen = self.stage(stage)
-        arguments = [f"--{name}={as_text(value)}" for name, value in parameters.items()]
+        arguments = passing.arguments(self.pass_parameters, self.parameters, parameters)
         if chosen.file is None:
             return [*chosen.command, *arguments]
         file = self.folder / chosen.file
@@ -83,6 +91,11 @@ class Method:
         if file.suffix == ".sh":
             return ["bash", str(file), *arguments]
         return [str(prefix / "bin" / "python"), str(file), *arguments]
+
+    def variables(self, parameters: Mapping[str, object]) -> dict[str, str]:
+        """The environment variables that the code gets."""
+        passed = passing.variables(parameters) if self.pass_parameters == "environment" else {}
+        return {**self.environment, **passed}
 
     def to_json(self) -> dict[str, object]:
         """The method as ``trainenv method show --json`` prints it."""
@@ -97,10 +110,12 @@ class Method:
                     "conda_env": self.environment_of(stage.name),
                     "command": shlex.join(stage.command) if stage.file is None else None,
                     "file": stage.file,
+                    "outputs": list(stage.outputs),
                 }
                 for stage in self.stages.values()
             },
             "parameters": {name: parameter.to_json() for name, parameter in self.parameters.items()},
+            "pass_parameters": self.pass_parameters,
             "environment": dict(self.environment),
             "resources": self.resources.to_json(),
             "metrics": list(self.metrics),
@@ -125,13 +140,7 @@ def load_method(methods_dir: Path, name: str) -> Method:
     """The method of this name. Raises ``MethodError`` if it is missing or its file is wrong."""
     from trainenv.training.method_file import read_method
 
-    folder = methods_dir / checked_name(name, "method")
-    if not (folder / FILE_NAME).is_file():
-        known = [found.name for found in _folders(methods_dir)]
-        raise MethodError(
-            f"no method {name!r} in {methods_dir}", hint=closest(name, known) or "There are no methods there yet"
-        )
-    return read_method(folder)
+    return read_method(folder_of(methods_dir, name))
 
 
 def list_methods(methods_dir: Path) -> list[Method | BrokenMethod]:
@@ -147,33 +156,15 @@ def list_methods(methods_dir: Path) -> list[Method | BrokenMethod]:
     return methods
 
 
-def validate(method: Method, environment_exists: Callable[[str], bool]) -> list[str]:
-    """What would keep the method from running, in words; empty if nothing would."""
-    problems = [] if method.stages else ["it has no stage: name its code with 'file: train.py'"]
-    for stage in method.stages.values():
-        if stage.file is not None and not (method.folder / stage.file).is_file():
-            problems.append(f"stage {stage.name}: file {stage.file!r} is not in {method.folder}")
-        name = method.environment_of(stage.name)
-        if name is None:
-            problems.append(f"stage {stage.name}: no conda_env is named")
-        elif not environment_exists(name):
-            problems.append(f"stage {stage.name}: environment {name!r} does not exist")
-    for parameter in method.parameters.values():
-        problems += _parameter_problems(parameter)
-    return problems
-
-
-def _parameter_problems(parameter: Parameter) -> list[str]:
-    problems = []
-    low, high = parameter.minimum, parameter.maximum
-    if low is not None and high is not None and low > high:
-        problems.append(f"parameter {parameter.name}: minimum {as_text(low)} is over maximum {as_text(high)}")
-    if parameter.default is not None:
-        try:
-            parameter.checked(parameter.default)
-        except ParameterError as error:
-            problems.append(f"parameter {parameter.name}: its default is refused: {error.cause}")
-    return problems
+def folder_of(methods_dir: Path, name: str) -> Path:
+    """The folder of the method of this name. Raises ``MethodError`` if there is none."""
+    folder = methods_dir / checked_name(name, "method")
+    if not (folder / FILE_NAME).is_file():
+        known = [found.name for found in _folders(methods_dir)]
+        raise MethodError(
+            f"no method {name!r} in {methods_dir}", hint=closest(name, known) or "There are no methods there yet"
+        )
+    return folder
 
 
 def _folders(methods_dir: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 from trainenv.errors import MethodError
 from trainenv.settings import checked_name
 from trainenv.training.method import FILE_NAME, STAGES, Method, load_method
+from trainenv.training.method_file import SCHEMA, environment_named
 from trainenv.training.parameters import closest
 
 _SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".git")
@@ -28,7 +29,7 @@ def new_method(methods_dir: Path, name: str, conda_env: str | None, source: Meth
     if os.path.lexists(folder):
         raise MethodError(f"{folder} is there already", hint="Choose another name, or remove that folder")
     if conda_env is not None:
-        checked_name(conda_env, "environment")
+        environment_named(conda_env)
     elif source is None:
         raise MethodError(f"method {name!r} needs an environment to run in", hint="Name one with --conda-env NAME")
     staging = methods_dir / f".new-{name}-{secrets.token_hex(4)}"
@@ -44,6 +45,7 @@ def new_method(methods_dir: Path, name: str, conda_env: str | None, source: Meth
         else:
             shutil.copytree(source.folder, staging, symlinks=True, ignore=_SKIPPED)
             _edit(staging / FILE_NAME, name, conda_env)
+        _put_schema(methods_dir)
         staging.rename(folder)
     except OSError as error:
         raise MethodError(f"{folder} can't be made", cause=error.strerror or str(error)) from None
@@ -52,9 +54,23 @@ def new_method(methods_dir: Path, name: str, conda_env: str | None, source: Meth
     return load_method(methods_dir, name)
 
 
+def _put_schema(methods_dir: Path) -> None:
+    """Put the schema beside the methods, where the first line of a new one's file tells editors to look."""
+    content = (resources.files("trainenv.training") / SCHEMA).read_bytes()
+    file = methods_dir / SCHEMA
+    if file.is_file() and file.read_bytes() == content:
+        return
+    beside = methods_dir / f".{SCHEMA}.{secrets.token_hex(4)}"
+    try:
+        beside.write_bytes(content)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def set_environment(method: Method, conda_env: str, stage: str | None = None) -> Method:
     """Let ``method``, or one ``stage`` of it, run in ``conda_env``; the rest of its file stays as it is."""
-    checked_name(conda_env, "environment")
+    environment_named(conda_env)
     if stage is not None and stage not in STAGES:
         raise MethodError(f"there is no stage {stage!r}", hint=closest(stage, list(STAGES)))
     if stage is not None:

@@ -1,195 +1,154 @@
-"""Reads ``method.yaml``: every mistake is one line with the file and the line it is on."""
+"""Reads ``method.yaml``. What it may say is in ``method.schema.json``, which editors read as well.
+
+The words come from there; what a schema can't say is checked here. Each mistake names its file,
+line and column, and all mistakes of a file are found at once.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainenv.errors import MethodError, UsageError
 from trainenv.settings import checked_name
 from trainenv.sizes import parse_size
 from trainenv.training.method import FILE_NAME, STAGES, Method, Stage
+from trainenv.training.method_yaml import MethodFileError, Section, parse
 from trainenv.training.metric_lines import POSITIONS
-from trainenv.training.parameters import TYPES, Parameter, closest
+from trainenv.training.parameters import FORMATS, TYPES, Parameter, closest
+from trainenv.training.passing import STYLES, variables
 from trainenv.training.resources import Resources
 
-_MORE_WORDS = ("resources", "metrics")
+SCHEMA = "method.schema.json"
+
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _DURATION = re.compile(rf"{_DURATION_PART.pattern}(\s*{_DURATION_PART.pattern})*")
 _TYPE_OF = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
+T = TypeVar("T")
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """What ``method.yaml`` may say, as JSON Schema."""
+    text = (resources.files("trainenv.training") / SCHEMA).read_text()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
 
 def read_method(folder: Path) -> Method:
-    """The method in ``folder``. Raises ``MethodError`` if its ``method.yaml`` is wrong."""
+    """The method in ``folder``. Raises ``MethodError`` for the first mistake in its ``method.yaml``."""
+    method, mistakes, _ = read_all(folder)
+    if method is None:
+        first, *more = sorted(mistakes, key=lambda mistake: mistake.place)
+        if more and not first.hint:
+            first.hint = f"`trainenv method validate {folder.name}` shows this and {len(more)} more"
+        raise first
+    return method
+
+
+def read_all(folder: Path) -> tuple[Method | None, list[MethodFileError], Section | None]:
+    """The method in ``folder`` if its file has no mistakes, all of these, and the file as it was read.
+
+    Raises ``MethodError`` if there is no file to read.
+    """
     path = folder / FILE_NAME
     try:
         content = path.read_bytes()
     except OSError as error:
         raise MethodError(f"{path} can't be read", cause=error.strerror or str(error)) from None
-    top = _Section(path, "", _parse(path, content))
-    top.allow(
-        "name",
-        "description",
-        "type",
-        "conda_env",
-        "file",
-        "stages",
-        "parameters",
-        "environment",
-        "resources",
-        "metrics",
-    )
-    if top.text("name", folder.name) != folder.name:
-        raise top.refusal("name", f"the folder is called {folder.name!r}, and a method has its folder's name")
+    mistakes: list[MethodFileError] = []
+    try:
+        top = parse(path, content, mistakes)
+    except MethodFileError as mistake:
+        return None, [mistake], None
+    method = _method(folder, hashlib.sha256(content).hexdigest(), top)
+    return (None if mistakes else method), mistakes, top
+
+
+def _method(folder: Path, sha256: str, top: Section) -> Method:
+    top.allow(tuple(schema()["properties"]))
+    top.attempt(lambda: _name(top, folder.name), None)
+    parameters: dict[str, Parameter] = {}
+    parameters = top.attempt(lambda: _parameters(top), parameters)
+    style = top.attempt(lambda: top.choice("pass_parameters", STYLES, STYLES[0]), STYLES[0])
+    top.attempt(lambda: _passable(top, style, parameters), None)
     return Method(
         name=folder.name,
         folder=folder,
-        sha256=hashlib.sha256(content).hexdigest(),
-        description=top.text("description", ""),
-        type=top.text("type", ""),
-        conda_env=top.environment("conda_env"),
-        stages=_stages(top),
-        parameters=_parameters(top),
-        environment=_environment(top),
-        resources=_resources(top),
-        metrics=_metrics(top),
+        sha256=sha256,
+        description=top.attempt(lambda: top.text("description"), ""),
+        type=top.attempt(lambda: top.text("type"), ""),
+        conda_env=top.attempt(lambda: top.named("conda_env", environment_named), None),
+        stages=top.attempt(lambda: _stages(top), {}),
+        parameters=parameters,
+        pass_parameters=style,
+        environment=top.attempt(lambda: _environment(top), {}),
+        resources=top.attempt(lambda: _resources(top), Resources()),
+        metrics=top.attempt(lambda: _metrics(top), ()),
     )
 
 
-def _parse(path: Path, content: bytes) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        text = content.decode()
-        found = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        if mark is None or (mark.index >= len(text) and error.context_mark is not None):
-            mark = error.context_mark  # What the file's end left open began there.
-        line = mark.line + 1 if mark else 1
-        raise MethodError(f"{path}:{line}: not valid YAML", cause=str(error.problem)) from None
-    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise MethodError(f"{path}: not valid YAML", cause=str(error)) from None
-    if not isinstance(found, dict):
-        raise MethodError(f"{path}:1: a method is a mapping of words to values", cause="this is not")
-    return found
+def environment_named(name: str) -> str:
+    """``name``, if it can name an environment or a file beside ``method.yaml``. Raises ``UsageError``."""
+    path = Path(name)
+    if "/" in name and not path.is_absolute() and ".." not in path.parts:
+        return name
+    return checked_name(name, "environment")
 
 
-class _Section:
-    """A mapping in the file; ``where`` is the way to it, such as ``parameters.epochs.``."""
-
-    def __init__(self, path: Path, where: str, data: Any) -> None:
-        self._path = path
-        self._where = where
-        self._data = data
-        for word in data:
-            if not isinstance(word, str):
-                raise self.refusal(word, "it must be text", "Put it in quotes")
-
-    def __contains__(self, word: str) -> bool:
-        return self._data.get(word) is not None
-
-    def refusal(self, word: object, why: str, hint: str = "") -> MethodError:
-        """The error for what stands at ``word``."""
-        positions = self._data.lc.data or {}  # A word merged in with "<<" has no position here.
-        line = positions[word][0] if word in positions else self._data.lc.line
-        return MethodError(f"{self._path}:{line + 1}: {self._where}{word}", cause=why, hint=hint)
-
-    def allow(self, *words: str) -> None:
-        """Refuse every word but these."""
-        for word in self._data:
-            if word not in words:
-                raise self.refusal(word, "this word is unknown", closest(str(word), list(words)))
-
-    def text(self, word: str, default: str) -> str:
-        value = self._data.get(word)
-        if value is None:
-            return default
-        if not isinstance(value, str):
-            raise self.refusal(word, "it must be text")
-        return str(value)
-
-    def environment(self, word: str) -> str | None:
-        """The name of an environment, or None."""
-        name = self.text(word, "")
-        try:
-            return checked_name(name, "environment") if name else None
-        except UsageError as error:
-            raise self.refusal(word, error.message, error.hint) from None
-
-    def flag(self, word: str) -> bool:
-        value = self.value(word)
-        if value is not None and not isinstance(value, bool):
-            raise self.refusal(word, "it must be true or false")
-        return bool(value)
-
-    def number(self, word: str) -> float | None:
-        value = self.value(word)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.refusal(word, "it must be a number")
-        return value
-
-    def value(self, word: str) -> Any:
-        """Any value that JSON has, in Python's own types."""
-        try:
-            return _plain(self._data.get(word))
-        except TypeError as error:
-            raise self.refusal(word, str(error), "Put it in quotes") from None
-
-    def sections(self, word: str) -> Iterator[tuple[str, _Section]]:
-        """The mappings in the mapping at ``word``."""
-        if word not in self:
-            return
-        outer = self.section(word)
-        for name in outer._data:
-            yield name, outer.section(name)
-
-    def section(self, word: str) -> _Section:
-        """The mapping at ``word``."""
-        value = self._data.get(word)
-        if not isinstance(value, dict):
-            raise self.refusal(word, "it must be a mapping of words to values")
-        return _Section(self._path, f"{self._where}{word}.", value)
-
-    def items(self) -> Iterator[tuple[str, Any]]:
-        """The words and their values."""
-        for word in self._data:
-            yield word, self.value(word)
+def _name(top: Section, expected: str) -> None:
+    if top.text("name", expected) != expected:
+        raise top.refusal("name", f"the folder is called {expected!r}, and a method has its folder's name")
 
 
-def _stages(top: _Section) -> dict[str, Stage]:
+def _stages(top: Section) -> dict[str, Stage]:
     stages = {}
+    outputs: tuple[str, ...] = ()
+    outputs = top.attempt(lambda: _outputs(top), outputs)
     for name, section in top.sections("stages"):
         if name not in STAGES:
-            raise top.section("stages").refusal(name, "this stage is unknown", closest(name, list(STAGES)))
-        section.allow("file", "command", "conda_env")
-        if ("file" in section) == ("command" in section):
-            raise top.section("stages").refusal(name, "it must have either a file or a command")
-        stages[name] = Stage(
-            name=name,
-            file=_file(section) if "file" in section else None,
-            command=_command(section) if "command" in section else (),
-            conda_env=section.environment("conda_env"),
-        )
+            outer = top.section("stages", optional=False)
+            assert outer is not None
+            top.mistakes.append(outer.word_refusal(name, "this stage is unknown", closest(name, list(STAGES))))
+            continue
+        stages[name] = _stage(top, name, section, outputs if name == "train" else ())
     if "file" in top:
         if "train" in stages:
             raise top.refusal("file", "stage train is given in stages already")
-        stages = {"train": Stage("train", file=_file(top)), **stages}
+        file = top.attempt(lambda: _file(top), None)
+        stages = {"train": Stage("train", file=file, outputs=outputs), **stages}
     return stages
 
 
-def _file(section: _Section) -> str:
-    name = section.text("file", "")
+def _stage(top: Section, name: str, section: Section, outputs: tuple[str, ...]) -> Stage:
+    section.allow(tuple(schema()["definitions"]["stage"]["properties"]))
+    if ("file" in section) == ("command" in section):
+        outer = top.section("stages", optional=False)
+        assert outer is not None
+        top.mistakes.append(outer.refusal(name, "it must have either a file or a command"))
+    return Stage(
+        name=name,
+        file=section.attempt(lambda: _file(section), None) if "file" in section else None,
+        command=section.attempt(lambda: _command(section), ()) if "command" in section else (),
+        conda_env=section.attempt(lambda: section.named("conda_env", environment_named), None),
+        outputs=section.attempt(lambda: _outputs(section), ()) or outputs,
+    )
+
+
+def _file(section: Section) -> str:
+    name = section.text("file")
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise section.refusal("file", "it must be a file in the method's folder")
     if Path(name).suffix not in (".py", ".sh"):
@@ -197,7 +156,7 @@ def _file(section: _Section) -> str:
     return name
 
 
-def _command(section: _Section) -> tuple[str, ...]:
+def _command(section: Section) -> tuple[str, ...]:
     value = section.value("command")
     try:
         words = shlex.split(value) if isinstance(value, str) else value
@@ -208,87 +167,112 @@ def _command(section: _Section) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _parameters(top: _Section) -> dict[str, Parameter]:
+def _outputs(section: Section) -> tuple[str, ...]:
+    patterns = section.texts("outputs", "a path")
+    for pattern in patterns:
+        if not pattern or pattern.startswith("/") or ".." in pattern.split("/"):
+            raise section.refusal("outputs", f"{pattern!r} is no path below the task's folder of outputs")
+    return tuple(patterns)
+
+
+def _parameters(top: Section) -> dict[str, Parameter]:
     parameters = {}
     for name, section in top.sections("parameters"):
         if not _PARAMETER_NAME.match(name):
-            raise top.section("parameters").refusal(
-                name, "a parameter's name is letters, digits, '_' and '-', and begins with a letter or '_'"
-            )
+            outer = top.section("parameters", optional=False)
+            assert outer is not None
+            why = "a parameter's name is letters, digits, '_' and '-', and begins with a letter or '_'"
+            top.mistakes.append(outer.word_refusal(name, why))
+            continue
         parameters[name] = _parameter(name, section)
     return parameters
 
 
-def _parameter(name: str, section: _Section) -> Parameter:
-    section.allow("type", "description", "default", "minimum", "maximum", "enum", "required")
-    default = section.value("default")
-    kind = section.text("type", _TYPE_OF.get(type(default), "string"))
-    if kind not in TYPES:
-        raise section.refusal("type", f"{kind!r} is no type", closest(kind, list(TYPES)))
-    enum = section.value("enum") if "enum" in section else []
-    if not isinstance(enum, list):
-        raise section.refusal("enum", "it must be a list")
+def _parameter(name: str, section: Section) -> Parameter:
+    section.allow(tuple(schema()["definitions"]["parameter"]["properties"]))
+    default = section.attempt(lambda: section.value("default"), None)
+    usual = _TYPE_OF.get(type(default), "string")
+    kind = section.attempt(lambda: section.choice("type", TYPES, usual), usual)
     return Parameter(
         name=name,
         type=kind,
-        description=section.text("description", ""),
+        description=section.attempt(lambda: section.text("description"), ""),
         default=default,
-        minimum=section.number("minimum"),
-        maximum=section.number("maximum"),
-        enum=tuple(enum),
-        required=section.flag("required"),
+        minimum=section.attempt(lambda: section.number("minimum"), None),
+        maximum=section.attempt(lambda: section.number("maximum"), None),
+        enum=tuple(section.attempt(lambda: _enum(section), [])),
+        required=section.attempt(lambda: section.flag("required"), False),
+        format=section.attempt(lambda: _only_for(section, "format", kind, "string", _format), ""),
+        switch=section.attempt(lambda: _only_for(section, "switch", kind, "boolean", Section.flag), False),
     )
 
 
-def _environment(top: _Section) -> dict[str, str]:
-    if "environment" not in top:
-        return {}
+def _enum(section: Section) -> list[Any]:
+    enum = section.value("enum")
+    if enum is not None and not isinstance(enum, list):
+        raise section.refusal("enum", "it must be a list")
+    return enum or []
+
+
+def _format(section: Section, word: str) -> str:
+    return section.choice(word, FORMATS, "") if word in section else ""
+
+
+def _only_for(section: Section, word: str, kind: str, wanted: str, read: Callable[[Section, str], T]) -> T:
+    """What ``read`` finds at ``word``, which only parameters of type ``wanted`` can have."""
+    if word in section and kind != wanted:
+        raise section.refusal(word, f"it is for a parameter of type {wanted}, not {kind}")
+    return read(section, word)
+
+
+def _passable(top: Section, style: str, parameters: dict[str, Parameter]) -> None:
+    """Refuse parameters that can't be passed as environment variables, where they shall be."""
+    if style == "environment":
+        try:
+            variables(dict.fromkeys(parameters, ""))
+        except UsageError as error:
+            raise top.refusal("pass_parameters", error.message, error.hint) from None
+
+
+def _environment(top: Section) -> dict[str, str]:
     section = top.section("environment")
-    variables = {}
-    for name, value in section.items():
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise section.refusal(name, "a variable's value must be text or a number", "Put it in quotes")
-        variables[name] = str(value)
-    return variables
+    found = {}
+    for name in section.words() if section else ():
+        assert section is not None
+        value = section.attempt(lambda name=name: _variable(section, name), None)  # type: ignore[misc]
+        if value is not None:
+            found[name] = value
+    return found
 
 
-def _resources(top: _Section) -> Resources:
-    if "resources" not in top:
-        return Resources()
+def _variable(section: Section, name: str) -> str:
+    if not _VARIABLE_NAME.match(name):
+        raise section.word_refusal(name, "a variable's name is letters, digits and '_', and begins with no digit")
+    value = section.value(name)
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise section.refusal(name, "a variable's value must be text or a number", "Put it in quotes")
+    return str(value)
+
+
+def _resources(top: Section) -> Resources:
     section = top.section("resources")
-    section.allow("gpus", "gpu_memory", "cpus", "memory", "time")
-    gpu_memory = _size(section, "gpu_memory")
-    gpus = _count(section, "gpus", 0)
+    if section is None:
+        return Resources()
+    section.allow(tuple(schema()["properties"]["resources"]["properties"]))
+    gpus = section.attempt(lambda: _count(section, "gpus", 0), None)
+    gpu_memory = section.attempt(lambda: _size(section, "gpu_memory"), None)
     if gpu_memory is not None and not gpus:
         raise section.refusal("gpu_memory", "it is what each of the GPUs must have free", "Say how many: gpus: 1")
     return Resources(
         gpus=gpus,
         gpu_memory=gpu_memory,
-        cpus=_count(section, "cpus", 1),
-        memory=_size(section, "memory"),
-        time=_duration(section, "time"),
+        cpus=section.attempt(lambda: _count(section, "cpus", 1), None),
+        memory=section.attempt(lambda: _size(section, "memory"), None),
+        time=section.attempt(lambda: _duration(section, "time"), None),
     )
 
 
-def _metrics(top: _Section) -> tuple[str, ...]:
-    """Patterns, each with a named group that is a metric."""
-    value = top.value("metrics")
-    patterns = [value] if isinstance(value, str) else value or []
-    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise top.refusal("metrics", "it must be a pattern or a list of patterns")
-    for pattern in patterns:
-        try:
-            names = re.compile(pattern).groupindex
-        except (re.error, RecursionError, OverflowError) as error:
-            raise top.refusal("metrics", f"{pattern!r} is no regular expression: {error}") from None
-        if not set(names) - set(POSITIONS):
-            raise top.refusal(
-                "metrics", f"{pattern!r} names no metric", r"Name its number, such as loss is (?P<loss>\S+)"
-            )
-    return tuple(patterns)
-
-
-def _count(section: _Section, word: str, least: int) -> int | None:
+def _count(section: Section, word: str, least: int) -> int | None:
     value = section.value(word)
     if value is None:
         return None
@@ -297,7 +281,7 @@ def _count(section: _Section, word: str, least: int) -> int | None:
     return value
 
 
-def _size(section: _Section, word: str) -> int | None:
+def _size(section: Section, word: str) -> int | None:
     """Bytes: a number of them, or text such as ``8GB`` or ``512 MiB``."""
     value = section.value(word)
     if value is None:
@@ -311,7 +295,7 @@ def _size(section: _Section, word: str) -> int | None:
     return size
 
 
-def _duration(section: _Section, word: str) -> float | None:
+def _duration(section: Section, word: str) -> float | None:
     """Seconds: a number of them, or text such as ``2h`` or ``1h 30m``."""
     value = section.value(word)
     if value is None:
@@ -323,19 +307,16 @@ def _duration(section: _Section, word: str) -> float | None:
     return float(value)
 
 
-def _plain(value: Any) -> Any:
-    """A value without what the YAML reader adds to it (positions, quotes, notations)."""
-    from ruamel.yaml.scalarbool import ScalarBoolean
-
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, ScalarBoolean):
-        return bool(value)
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
-    raise TypeError(f"{value} is neither text nor a number nor a list")
+def _metrics(top: Section) -> tuple[str, ...]:
+    """Patterns, each with a named group that is a metric."""
+    patterns = top.texts("metrics", "a pattern")
+    for pattern in patterns:
+        try:
+            names = re.compile(pattern).groupindex
+        except (re.error, RecursionError, OverflowError) as error:
+            raise top.refusal("metrics", f"{pattern!r} is no regular expression: {error}") from None
+        if not set(names) - set(POSITIONS):
+            raise top.refusal(
+                "metrics", f"{pattern!r} names no metric", r"Name its number, such as loss is (?P<loss>\S+)"
+            )
+    return tuple(patterns)

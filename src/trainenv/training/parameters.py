@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 TYPES = ("string", "integer", "number", "boolean", "array", "object")
 
+FORMATS = ("path", "uri")
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 
@@ -24,7 +29,8 @@ _FALSE = ("false", "no", "off", "0")
 class Parameter:
     """One parameter. A ``default`` of None means that there is none.
 
-    Bounds count for integers and numbers and include themselves.
+    Bounds count for integers and numbers and include themselves. A string of ``format`` path, or uri
+    without a scheme, is made absolute. A boolean that is a ``switch`` is passed as ``--name`` alone.
     """
 
     name: str
@@ -35,6 +41,8 @@ class Parameter:
     maximum: float | None = None
     enum: tuple[object, ...] = ()
     required: bool = False
+    format: str = ""
+    switch: bool = False
 
     def checked(self, given: object) -> object:
         """``given`` as a value of this parameter's type; a string is read as one.
@@ -64,6 +72,8 @@ class Parameter:
             "maximum": self.maximum,
             "enum": list(self.enum) or None,
             "required": self.required or None,
+            "format": self.format or None,
+            "switch": self.switch or None,
         }
         return {word: value for word, value in words.items() if value is not None}
 
@@ -113,15 +123,24 @@ def checked_parameters(method: Method, given: Mapping[str, object]) -> dict[str,
     values = {}
     for name, parameter in method.parameters.items():
         if name in given:
-            values[name] = parameter.checked(given[name])
+            values[name] = _absolute(parameter, parameter.checked(given[name]), os.getcwd)
         elif parameter.default is not None:
-            values[name] = parameter.checked(parameter.default)
+            values[name] = _absolute(parameter, parameter.checked(parameter.default), lambda: str(method.folder))
         elif parameter.required:
             raise ParameterError(
                 f"method {method.name!r} needs a value for parameter {name!r}",
                 hint=f"Give it with --set {name}=VALUE",
             )
     return values
+
+
+def _absolute(parameter: Parameter, value: object, folder: Callable[[], str]) -> object:
+    """A path as an absolute one, from ``folder``: what the caller's is to his paths, the method's to its defaults."""
+    if not parameter.format or not isinstance(value, str) or value.startswith("{"):
+        return value
+    if parameter.format == "uri" and _SCHEME.match(value):
+        return value
+    return os.path.normpath(os.path.join(folder(), os.path.expanduser(value)))
 
 
 def as_text(value: object) -> str:

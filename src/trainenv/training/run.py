@@ -84,7 +84,7 @@ def start(
         command=method.argv(stage, prefix, values),
         working_folder=str(method.folder),
         parameters=values,
-        environment=dict(method.environment),
+        environment=method.variables(values),
         method_sha256=method.sha256,
         git_commit=commit and commit.sha,
         git_dirty=commit and commit.dirty,
@@ -94,6 +94,7 @@ def start(
         grace_seconds=grace_seconds,
         resources=method.resources.to_json(),
         metric_patterns=list(method.metrics),
+        promised_outputs=list(method.stage(stage).outputs),
         **facts,
     )
     try:

@@ -280,6 +280,14 @@ class _Supervision:
             return
         self._task["metrics"] = dict(self._measurements.last)
 
+    def _missing_outputs(self) -> list[str]:
+        """Which of the files that the method promises are not there."""
+        import glob
+
+        outputs = glob.escape(os.path.join(self._folder, record.OUTPUTS))
+        promised = self._task["promised_outputs"]
+        return [pattern for pattern in promised if not glob.glob(os.path.join(outputs, pattern), recursive=True)]
+
     def _ending(self) -> dict[str, Any]:
         """How the code ended: its own exit code, or the signal that ended it."""
         assert self._wait_status is not None
@@ -292,6 +300,8 @@ class _Supervision:
             error = f"it ran longer than its time limit of {self._task['resources']['time']:g} s"
         elif self._kill_at is not None:
             status = reason = "cancelled"
+        elif code == 0 and (missing := self._missing_outputs()):
+            status, error = "failed", f"it left no {' and no '.join(missing)} in its outputs"
         ending = {"status": status, "reason": reason, "error": error}
         if code >= 0:
             return {**ending, "exit_code": code, "signal": None}

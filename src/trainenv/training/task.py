@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.errors import TaskError
-from trainenv.training import kept, processes, record
+from trainenv.training import kept, passing, processes, record
 
 ACTIVE = ("queued", "running")
 STATUSES = (*ACTIVE, "done", "failed", "cancelled", "lost")
@@ -37,7 +37,8 @@ class Task:
     those that it got. While it waits for them ``ticket`` says where, and ``waiting_for`` what (``"1 GPU"``),
     with so many ``ahead`` that want the same; these two are never written. ``reason`` is ``"cancelled"``,
     ``"time_limit"``, ``"out_of_memory"`` or ``"lost"``, where one of these ended the task.
-    ``metric_patterns`` are how its code prints metrics in a way of its own (see ``metrics.Reader``).
+    ``metric_patterns`` are how its code prints metrics in a way of its own (see ``metrics.Reader``),
+    ``promised_outputs`` patterns of files without which it is ``failed`` whatever its exit code.
     ``supervisor`` tells the process that answers for the task from any other (see
     ``processes.identity``). ``code_sha256`` is over the method's code (see ``code``), ``git_dirty`` says that
     its folder was not as ``git_commit`` has it, ``manifest_sha256`` is over what the environment held
@@ -69,6 +70,7 @@ class Task:
     waiting_for: str | None = None
     ahead: int | None = None
     metric_patterns: list[str] = field(default_factory=list)
+    promised_outputs: list[str] = field(default_factory=list)
     name: str | None = None
     git_commit: str | None = None
     git_dirty: bool | None = None
@@ -145,7 +147,8 @@ def create(tasks_dir: Path, files: Mapping[str, Path], **values: Any) -> Task:
     """Make the folder of a new task, ``queued``, with a new id. It appears whole.
 
     ``files`` are kept files that it shall have, by their names there; ``values`` the fields of ``Task`` that
-    describe what is to run. Raises ``TaskError`` if the folder can't be written.
+    describe what is to run; what only the task has may stand in them as a word of ``passing``.
+    Raises ``TaskError`` if the folder can't be written.
     """
     try:
         tasks_dir.mkdir(parents=True, exist_ok=True)
@@ -160,13 +163,19 @@ def create(tasks_dir: Path, files: Mapping[str, Path], **values: Any) -> Task:
                 supervisor=processes.identity(os.getpid()),
                 **values,
             )
-            if _appear(task, files):
+            words = passing.meanings(task.id, task.folder)
+            task = replace(
+                task,
+                command=passing.expanded(task.command, words),
+                environment=passing.expanded(task.environment, words),
+            )
+            if _appear(task, files, passing.expanded(task.parameters, words)):
                 return task
     except OSError as error:
         raise TaskError(f"no task can be made in {tasks_dir}", cause=error.strerror or str(error)) from None
 
 
-def _appear(task: Task, files: Mapping[str, Path]) -> bool:
+def _appear(task: Task, files: Mapping[str, Path], parameters: dict[str, object]) -> bool:
     """Build the task's folder beside its place and rename it there; False if the id is taken."""
     staging = task.folder.parent / f"{_STAGING}{task.id}"
     try:
@@ -178,7 +187,7 @@ def _appear(task: Task, files: Mapping[str, Path]) -> bool:
         (staging / record.LOG).touch()
         for name, file in files.items():
             kept.link(file, staging / name)
-        record.write_json(str(staging / record.PARAMETERS), task.parameters)
+        record.write_json(str(staging / record.PARAMETERS), parameters)
         record.write(str(staging), task.to_json())
         if task.folder.exists():
             return False
