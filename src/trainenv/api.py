@@ -628,6 +628,7 @@ class Workspace:
         """All that a task measured, a record for each line of metrics in its log."""
         from trainenv.training import metrics
 
+        task.require_folder()
         return metrics.read(str(task.metrics_file))
 
     def remove_tasks(self, tasks: Sequence[Task]) -> None:

@@ -116,6 +116,11 @@ class Settings:
     def file(self) -> Path:
         return self.root / FILE_NAME
 
+    @property
+    def has_server(self) -> bool:
+        """Whether the database over the tasks is a server's, which other machines may read."""
+        return self.database is not None and not self.database.startswith("sqlite")
+
     def prefix_of(self, name: str) -> Path:
         """The folder of environment ``name``, there or not. A bad name raises ``UsageError``."""
         return self.envs_dir / checked_name(name, "environment")

@@ -86,14 +86,18 @@ class Bench:
                 processes.send(signal.SIGKILL, [pid])
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    """What a failing test leaves running is ended afterwards."""
-    root = tmp_path / "workspace"
+def prepared(root: Path) -> Settings:
+    """A workspace in ``root`` with an environment that has the tests' own interpreter."""
     bin_folder = root / "envs" / Bench.environment / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder / "python").symlink_to(os.path.realpath(sys.executable))
     (root / settings_module.FILE_NAME).touch()
-    made = Bench(settings_module.load(root))
+    return settings_module.load(root)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """What a failing test leaves running is ended afterwards."""
+    made = Bench(prepared(tmp_path / "workspace"))
     yield made
     made.end_everything()

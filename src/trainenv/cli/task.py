@@ -149,6 +149,7 @@ def logs(ctx: click.Context, identifier: str, follow: bool, raw: bool) -> int:
     """
     place = workspace(ctx)
     found = place.task(identifier)
+    found.require_folder()
     if follow:
         show_log(place, found, raw=raw)
         return exit_code_of(place.task(found.id))

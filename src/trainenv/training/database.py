@@ -102,6 +102,9 @@ class Connected(Protocol):
     def commit(self) -> None:
         """End it; all of it is there then."""
 
+    def close(self) -> None:
+        """End the connection."""
+
 
 class Database:
     """The tasks of one or several places."""
@@ -228,6 +231,9 @@ class SQLite:
     def commit(self) -> None:
         self.execute("COMMIT")
 
+    def close(self) -> None:
+        self._connection.close()
+
 
 def _judged(error: sqlite3.DatabaseError) -> Exception:
     """``DamagedError`` if what is there is no database of ours; what only can't be done now stays what it is."""
@@ -285,6 +291,9 @@ class PostgreSQL:
 
     def commit(self) -> None:
         self.execute("COMMIT")
+
+    def close(self) -> None:
+        self._connection.close()
 
     def _failure(self, error: Exception, url: str = "") -> DatabaseError:
         password = unquote(urlsplit(url).password or "") if url else ""

@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,9 +97,10 @@ def select(settings: Settings, wanted: Selection, *, whole: bool = False, begins
         _bring_up_to_date(database, settings.tasks_dir, alone=settings.database is None)
         return list(map(Summary._make, database.select(wanted, whole=whole, begins=begins)))
 
-    if is_shared(settings):
+    if settings.has_server:
         assert settings.database is not None
-        found = current(PostgreSQL(settings.database))
+        with closing(PostgreSQL(settings.database)) as connected:
+            found = current(connected)
     elif settings.tasks_dir.is_dir():
         found = _of_sqlite(_file(settings), current)
     else:
@@ -118,7 +119,7 @@ def find(settings: Settings, identifier: str) -> Task:
         return load_task(settings.tasks_dir, identifier)
     except TaskError:
         named = select(settings, Selection(name=identifier), whole=True) if identifier else []
-        if not named and identifier and is_shared(settings):
+        if not named and identifier and settings.has_server:
             named = select(settings, Selection(), whole=True, begins=identifier)
         if not named:
             raise
@@ -128,11 +129,6 @@ def find(settings: Settings, identifier: str) -> Task:
     with suppress(TaskError):
         return load_folder(found.folder)
     return found.task()
-
-
-def is_shared(settings: Settings) -> bool:
-    """Whether the database is a server's."""
-    return settings.database is not None and not settings.database.startswith("sqlite")
 
 
 def update(settings: Settings) -> None:
@@ -162,20 +158,20 @@ def _of_sqlite(file: Path, current: Callable[[Connected], list[Summary]]) -> lis
         try:
             with suppress(OSError):
                 make_folder(file.parent)
-            with shared_umask(file.parent):
-                connected = SQLite(file)
-            try:
-                return current(connected)
-            except sqlite3.OperationalError:
-                connected.into_memory()
-                return current(connected)
+            with shared_umask(file.parent), closing(SQLite(file)) as connected:
+                try:
+                    return current(connected)
+                except sqlite3.OperationalError:
+                    connected.into_memory()
+                    return current(connected)
         except sqlite3.OperationalError:
             break
         except (DamagedError, ValueError):
             for each in (file, Path(f"{file}-journal")):
                 with suppress(OSError):
                     each.unlink()
-    return current(SQLite(None))
+    with closing(SQLite(None)) as connected:
+        return current(connected)
 
 
 def _file(settings: Settings) -> Path:

@@ -90,6 +90,8 @@ def start(
         git_dirty=commit and commit.dirty,
         host=os.uname().nodename,
         machine=surroundings.of_machine(),
+        workspace=str(settings.root),
+        shared_database=settings.has_server,
         user=_user(),
         grace_seconds=grace_seconds,
         resources=method.resources.to_json(),
@@ -108,6 +110,7 @@ def follow(task: Task) -> Iterator[Event]:
     """What the task writes, from its first byte, as it comes, until the task has ended."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     reader = metrics.Reader(task.metric_patterns)
+    task.require_folder()
     with open(task.log_file, "rb", buffering=0) as log:
         ended = False
         heard = time.monotonic()

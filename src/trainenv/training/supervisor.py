@@ -26,6 +26,7 @@ from typing import Any
 
 from trainenv.environments import activation
 from trainenv.training import processes, record
+from trainenv.training.announcing import announce
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def main(arguments: list[str]) -> None:
                 place.leave()
                 task.update(status="cancelled", finished=record.now(), reason="cancelled", ticket=None)
                 _write_patiently(folder, task)
+                announce(task)
                 return
             assert place.grant is not None
             task.update(gpus=list(place.grant.gpus), cpus=list(place.grant.cpus), ticket=None)
@@ -77,14 +79,17 @@ def main(arguments: list[str]) -> None:
         if place is not None:
             place.leave()
         _write_patiently(folder, task)
+        announce(task)
         return
     finally:
         ready.tell()
+    announce(task)
     supervision = _Supervision(folder, task, code, signals)
     supervision.follow()
     if place is not None:
         place.leave()
     supervision.conclude()
+    announce(task)
 
 
 class _Ready:
@@ -124,6 +129,7 @@ def _wait_for_turn(folder: str, task: dict[str, Any], place: queue.Place, ready:
     task["ticket"] = {"queue": str(place.folder), "number": place.number}
     record.write(folder, task)
     ready.tell()
+    announce(task)
     while place.grant is None:
         select.select([signals, place.bell], [], [], place.patience)
         if any(number in _CANCELLING for number in _received(signals)):

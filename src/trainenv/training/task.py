@@ -42,7 +42,8 @@ class Task:
     ``supervisor`` tells the process that answers for the task from any other (see
     ``processes.identity``). ``code_sha256`` is over the method's code (see ``code``), ``git_dirty`` says that
     its folder was not as ``git_commit`` has it, ``manifest_sha256`` is over what the environment held
-    (see ``environments.fingerprint``), ``machine`` says what the host is. Times are ISO 8601 in UTC.
+    (see ``environments.fingerprint``), ``machine`` says what the host is. ``shared_database``
+    says that others than this ``workspace`` shall see the task. Times are ISO 8601 in UTC.
     """
 
     folder: Path
@@ -77,6 +78,8 @@ class Task:
     manifest_sha256: str | None = None
     lock_sha256: str | None = None
     machine: dict[str, Any] = field(default_factory=dict)
+    workspace: str = ""
+    shared_database: bool = False
     started: str | None = None
     finished: str | None = None
     exit_code: int | None = None
@@ -115,6 +118,15 @@ class Task:
         if self.exit_code:
             return f"{self.status} (exit code {self.exit_code})"
         return self.status
+
+    def require_folder(self) -> None:
+        """Raise ``TaskError`` if its folder can't be read here: the task is another machine's."""
+        if not self.folder.is_dir():
+            elsewhere = self.host != os.uname().nodename
+            raise TaskError(
+                f"task {self.id} is not on this machine" if elsewhere else f"task {self.id} is gone",
+                cause=f"its folder is {self.folder} on {self.host}" if elsewhere else f"{self.folder} is not there",
+            )
 
     def wait(self, timeout: float | None = None) -> Task:
         """The task once it has ended. Raises ``TaskError`` if that takes over ``timeout`` seconds.
@@ -227,7 +239,8 @@ def load_task(tasks_dir: Path, identifier: str) -> Task:
 
 
 def reload(task: Task) -> Task:
-    """The same task as it stands now. Raises ``TaskError`` if it has been removed."""
+    """The same task as it stands now. Raises ``TaskError`` if it has been removed, or is another machine's."""
+    task.require_folder()
     return load_folder(task.folder)
 
 
@@ -274,6 +287,7 @@ def remove_tasks(tasks: Sequence[Task]) -> None:
     Raises ``TaskError``. A folder vanishes with one rename, so nobody meets half of one.
     """
     for task in tasks:
+        task.require_folder()
         if task.active or processes.with_variable(record.TASK_DIR_VARIABLE, str(task.folder)):
             raise TaskError(
                 f"task {task.id} is still {'running' if not task.active else task.status}",
