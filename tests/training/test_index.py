@@ -24,6 +24,7 @@ from trainenv import settings as settings_module
 from trainenv.errors import TaskError
 from trainenv.settings import Settings
 from trainenv.training import index, record
+from trainenv.training.run import start
 from trainenv.training.selection import Selection, selected
 from trainenv.training.task import Task, remove_tasks
 
@@ -238,3 +239,18 @@ def test_a_wrong_database_is_refused_without_showing_it(tmp_path: Path, value: o
         check=False,
     )
     assert done.returncode == 2 and "must be a URL" in done.stderr and "secret" not in done.stderr
+
+
+def test_a_task_that_waits_says_for_what(bench: Bench) -> None:
+    settings = replace(bench.settings, gpus=1)
+    method = bench.method(
+        "import time; print('up', flush=True); time.sleep(600)",
+        yaml="conda_env: small_env\nfile: train.py\nresources: {gpus: 1}\n",
+    )
+    tasks = [start(settings, method, {}, prefix=bench.prefix) for _ in range(3)]
+    outcomes = {each.id: each.outcome for each in index.select(settings, Selection())}
+    assert [outcomes[task.id].partition(" (")[0] for task in tasks] == ["running", "queued", "queued"]
+    assert "1 ahead" in outcomes[tasks[2].id] and "GPU" in outcomes[tasks[2].id]
+    tasks[1].cancel()
+    (last,) = index.select(settings, Selection(status="queued"))
+    assert last.id == tasks[2].id and "ahead" not in last.outcome

@@ -127,7 +127,7 @@ def find(settings: Settings, identifier: str) -> Task:
         raise TaskError(f"{len(named)} tasks are called {identifier!r}", hint=f"The newest is {named[0].id}")
     (found,) = named
     with suppress(TaskError):
-        return load_folder(found.folder)
+        return with_standings([load_folder(found.folder)])[0]
     return found.task()
 
 
@@ -203,25 +203,24 @@ def _bring_up_to_date(database: Database, tasks_dir: Path, *, alone: bool) -> No
         known = database.folders(here)
         names = {name for name in os.listdir(tasks_dir) if not name.startswith(".")}
         new, gone = names - known, known - names
-    read = [_read(tasks_dir, here, folder, unsettled.get(folder)) for folder in sorted((new | unsettled.keys()) - gone)]
-    changed = [each for each in read if each is not None]
+    stamps: dict[str, str] = {}
+    tasks: list[Task] = []
+    for folder in sorted((new | unsettled.keys()) - gone):
+        with suppress(OSError, TaskError):
+            status = os.stat(tasks_dir / folder / record.RECORD)
+            stamps[folder] = f"{status.st_ino} {status.st_mtime_ns}"
+            tasks.append(load_folder(tasks_dir / folder))
+    rows = [_row(here, task, f"{stamps[task.folder.name]} {task.outcome}") for task in with_standings(tasks)]
+    changed = [(row, text) for row, text in rows if row.stamp != unsettled.get(row.folder)]
     if changed or gone or scanned != last:
         database.save(here, host, str(tasks_dir), scanned, changed, gone)
 
 
-def _read(tasks_dir: Path, place: str, folder: str, known: str | None) -> tuple[Row, str] | None:
-    """The row and record of a task; None where nothing can be read or its stamp is still the one ``known``."""
-    try:
-        status = os.stat(tasks_dir / folder / record.RECORD)
-        task = load_folder(tasks_dir / folder)
-    except (OSError, TaskError):
-        return None
-    stamp = f"{status.st_ino} {status.st_mtime_ns} {task.status}"
-    if stamp == known:
-        return None
+def _row(place: str, task: Task, stamp: str) -> tuple[Row, str]:
+    """The row of a task and its record."""
     row = Row(
         place=place,
-        folder=folder,
+        folder=task.folder.name,
         id=_clean(task.id),
         name=None if task.name is None else _clean(task.name),
         method=_clean(task.method),
@@ -236,7 +235,7 @@ def _read(tasks_dir: Path, place: str, folder: str, known: str | None) -> tuple[
         username=_clean(task.user),
         parameters_json=json.dumps(task.parameters),
         metrics_json=json.dumps(task.metrics),
-        stamp=stamp,
+        stamp=_clean(stamp),
         settled=int(task.status in _SETTLED),
     )
     return row, json.dumps(task.to_json())
