@@ -25,7 +25,8 @@ from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings, checked_name, load
 
 if TYPE_CHECKING:
-    from trainenv.archives import Archive, Editable, Filter, Host, HostCheck
+    from trainenv.archives import Archive, Editable, Filter, Host, HostCheck, Manifest
+    from trainenv.archives.origins import Origins
     from trainenv.archives.signing import Signature
     from trainenv.archives.sources import ByteSource
     from trainenv.channels.host import Interpreter
@@ -346,6 +347,7 @@ class Workspace:
         strip: bool = False,
         editable: Editable = "refuse",
         dereference: bool = False,
+        against: StrPath | None = None,
     ) -> Archive:
         """Write an environment into one archive, while nobody can change it.
 
@@ -357,13 +359,17 @@ class Workspace:
         ``("include", "include/python*")``, in their order; ``strip`` leaves out compiled Python, tests and static
         libraries before them. Projects installed with ``-e`` make ``editable`` ``"refuse"`` to pack,
         ``"include"`` their folders or install each as a ``"wheel"``. ``dereference`` packs what links lead
-        to outside of the environment.
+        to outside of the environment. ``against`` is an archive that the other side has unpacked, or its
+        ``env manifest``: then only what it lacks is packed.
         """
         from trainenv import archives, locks
+        from trainenv.archives import machine
 
         choice = archives.Choice(filters, strip, editable, dereference, self.settings)
+        there = None if against is None else machine.other_side(Path(against))
         if output is None:
-            output = f"{environment.name}{archives.chosen(None, format, self_extracting=self_extracting).ending}"
+            delta = "" if there is None else ".delta"
+            output = f"{environment.name}{delta}{archives.chosen(None, format, self_extracting=self_extracting).ending}"
         with locks.in_use(environment.prefix):
             return archives.pack(
                 environment.prefix,
@@ -374,8 +380,15 @@ class Workspace:
                 threads=threads,
                 self_extracting=self_extracting,
                 choice=choice,
+                against=there,
                 reporter=self.reporter,
             )
+
+    def manifests(self, environments: Sequence[Environment] = ()) -> list[Manifest]:
+        """What ``environments`` hold, by default all of this machine: the files as archives would list them."""
+        from trainenv.archives import machine
+
+        return machine.manifests(self.settings, environments or self.environments(foreign=True), self.reporter)
 
     def unpack(
         self,
@@ -383,18 +396,20 @@ class Workspace:
         name: str | None = None,
         *,
         prefix: str | None = None,
+        others: Sequence[StrPath] = (),
         require_signature: bool | None = None,
         allowed_signers: StrPath | None = None,
     ) -> Environment:
         """Make an environment from an archive, every byte checked, relocated to its place here.
 
         ``name`` defaults to the archive's. ``prefix`` is the prefix under which another machine or
-        container sees the environment. Archives of conda-pack and pixi-pack are taken as well. With
+        container sees the environment. What a delta builds on is taken from the environments here, and from the
+        archives ``others``. Archives of conda-pack and pixi-pack are taken as well. With
         ``require_signature`` (default: as the settings say, or with ``allowed_signers``) somebody whom the file
         ``allowed_signers`` names must have signed it.
         """
         signers, required = self._signers(require_signature, allowed_signers)
-        return self._unpacked(Path(file), name, prefix, signers, required)
+        return self._unpacked(Path(file), name, prefix, signers, required, others)
 
     def pull(
         self,
@@ -423,7 +438,13 @@ class Workspace:
         return self.settings.allowed_signers if signers is None else Path(signers), required
 
     def _unpacked(
-        self, archive: Path | ByteSource, name: str | None, prefix: str | None, signers: Path | None, required: bool
+        self,
+        archive: Path | ByteSource,
+        name: str | None,
+        prefix: str | None,
+        signers: Path | None,
+        required: bool,
+        others: Sequence[StrPath] = (),
     ) -> Environment:
         from contextlib import ExitStack
 
@@ -443,6 +464,7 @@ class Workspace:
 
                 made = unpack_foreign(self.settings, archive, kind, **options)
             else:
+                options["others"] = list(map(Path, others))
                 made, _ = archives.unpack_environment(self.settings, archive, **options)
         registry.register(self.settings.prefix_of(made))
         return environment.get(self.settings, made)
@@ -492,12 +514,12 @@ class Workspace:
             archives.verify_archive(archive, reporter=self.reporter)
         return archives.open_archive(archive)
 
-    def new_here(self, archive: Archive) -> tuple[int, int] | None:
-        """How many files of an archive, and bytes of these, no environment here has; None for another program's."""
+    def origins(self, archive: Archive) -> Origins | None:
+        """Which files of an archive environments here have, and which are new; None for another program's archive."""
         from trainenv.archives import unpacking
         from trainenv.archives.foreign.summary import ForeignArchive
 
-        return None if isinstance(archive, ForeignArchive) else unpacking.new_here(self.settings, archive.manifest)
+        return None if isinstance(archive, ForeignArchive) else unpacking.look_around(self.settings, archive.manifest)
 
     def host(self) -> Host:
         """What this machine has that environments may need."""

@@ -128,6 +128,8 @@ def _parts(archive: Path) -> tuple[Manifest, Contents]:
     raw = zstandard.ZstdDecompressor().stream_reader(archive.open("rb"), read_across_frames=True).read()
     manifest, contents, position = parse(document), {}, 0
     for file_ in manifest.files:
+        if file_.absent:
+            continue
         position += len(tarformat.header(*_header_of(file_)))
         if file_.kind == "file":
             contents[file_.path] = raw[position : position + file_.size]
@@ -154,6 +156,9 @@ def _forge(
         writer = frames.FrameWriter(sink)
         placed: list[File] = []
         for file in manifest.files:
+            if file.absent:
+                placed.append(file)
+                continue
             content = contents.get(file.path, b"")
             if file.path == "conda-meta/trainenv/relocation.json":
                 content = relocation_json(PLACEHOLDER, placed)

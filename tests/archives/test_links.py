@@ -12,7 +12,7 @@ import pytest
 
 from tests.archives.conftest import make_prefix, pack, snapshot
 from trainenv import Workspace, archives
-from trainenv.archives import reading, unpacking
+from trainenv.archives import reading
 from trainenv.archives.placing import Writer
 from trainenv.progress import SilentReporter
 
@@ -184,15 +184,14 @@ def test_an_index_that_lies_under_a_lock_is_done_without(
 def test_inspect_says_how_much_is_new_here(place: Workspace, archive: Path) -> None:
     manifest = archives.read_manifest(archive)
     files = [file for file in manifest.files if file.kind == "file" and not file.is_tool]
-    assert unpacking.new_here(place.settings, archives.read_manifest(archive)) == (
-        len(files),
-        sum(file.size for file in files),
-    )
-    first = _unpack(place, archive, "first")
-    second = _unpack(place, archive, "second")
-    count, size = unpacking.new_here(place.settings, archives.read_manifest(archive))
-    assert count == len(files) - len(_linked(second, first))
-    assert size < 20 << 20
+    origins = place.origins(place.inspect(archive))
+    assert origins is not None
+    assert (origins.new_files, origins.new_bytes) == (len(files), sum(file.size for file in files))
+    first, second = _unpack(place, archive, "first"), _unpack(place, archive, "second")
+    origins = place.origins(place.inspect(archive))
+    assert origins is not None
+    assert origins.new_files == len(files) - len(_linked(second, first))
+    assert origins.new_bytes < 20 << 20
 
 
 def test_the_same_wheel_for_another_python_is_shared(place: Workspace, tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ The format is written down in ``docs/internals/archive-format.md``. The layers, 
 ``sources`` (where the bytes come from), ``tarformat`` (headers), ``codecs`` and ``frames`` (the tar in pieces),
 ``seektable`` and ``footer`` under ``tails`` (how the file ends), ``hashing``, ``manifest`` and its ``checks``;
 ``inventory`` (what is in a prefix) and ``contents`` (what of it is packed: ``editable``, ``links``, ``selection``),
-``canonical`` (what a file's stored content is), ``formats`` (which one is meant) and ``writing``, ``packing``; and
-``reading`` under ``unpacking``.
+``canonical`` (what a file's stored content is) under ``canonical_files``, ``formats`` (which one is meant) and
+``writing``, ``packing``, with ``delta`` and ``machine`` (what the other side has); ``local_files``,
+``content_index`` and ``copying`` under ``origins`` (what is here already); ``reading`` and ``placing`` under
+``unpacking``.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from trainenv.relocation.rewrite import (
 )
 
 RECORDS = "conda-meta/trainenv"
+DELTA_NOTE = "THIS-IS-A-DELTA.txt"
 
 
 class Mover:
@@ -138,6 +139,8 @@ def main(arguments: list[str]) -> int:
 def move(root: str, new: str) -> str:
     """Move the environment at ``root`` to the prefix ``new``; says what was done."""
     records = os.path.join(root, RECORDS)
+    if os.path.exists(os.path.join(root, DELTA_NOTE)):
+        raise ValueError(f"{root} is no whole environment, see {DELTA_NOTE} in it")
     with open(os.path.join(records, "relocation.json"), "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

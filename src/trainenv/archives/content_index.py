@@ -43,14 +43,14 @@ _BLOCK = 1 << 20
 
 
 class ContentIndex:
-    """The index in ``cache_dir``; leaving its block writes what was noted."""
+    """The index in ``cache_dir`` (None: one that knows nothing); leaving its block writes what was noted."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        self._file = cache_dir / _FILE
+    def __init__(self, cache_dir: Path | None) -> None:
         self._waiting: list[tuple[int, int, int, int, int, bytes]] = []
         self._database: sqlite3.Connection | None = None
-        with suppress(sqlite3.Error, OSError):
-            self._database = _opened(self._file)
+        if cache_dir is not None:
+            with suppress(sqlite3.Error, OSError):
+                self._database = _opened(cache_dir / _FILE)
 
     def __enter__(self) -> ContentIndex:
         return self

@@ -13,7 +13,7 @@ from trainenv.archives.manifest import LeftOut
 from trainenv.archives.selection import Filter
 from trainenv.environments import left_out
 from trainenv.errors import ArchiveError, UsageError
-from trainenv.progress import Reporter
+from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings
 
 
@@ -69,6 +69,15 @@ def gather(prefix: Path, carried: str, choice: Choice, scratch: Path, reporter: 
     missing = selection.recorded(whole, found)
     note = left_out.document(missing) if missing else None
     return Contents(found, left, note, sum(map(len, missing.values())))
+
+
+def present(prefix: Path, carried: str) -> Contents:
+    """What of ``prefix``, whose files carry ``carried``, is there, without asking whether it can travel."""
+    try:
+        found = _with_links(prefix, carried, inventory.take(prefix), dereference=False, reporter=SilentReporter())
+    except OSError as error:
+        raise ArchiveError(f"{error.filename} can't be read", cause=error.strerror or str(error)) from None
+    return Contents(found, LeftOut(), None, 0)
 
 
 def _with_projects(

@@ -10,13 +10,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainenv.archives.activation import TOOLS, is_our_tool
-from trainenv.archives.manifest import CONDA_UNPACK, JOURNAL_FILE, PREFIX_FILE, RELOCATION_FILE, Package
+from trainenv.archives.manifest import (
+    CONDA_UNPACK,
+    DELTA_NOTE,
+    JOURNAL_FILE,
+    PREFIX_FILE,
+    RELOCATION_FILE,
+    Package,
+)
 from trainenv.environments import left_out
 from trainenv.environments.environment import why_none
 from trainenv.environments.records import CondaRecord, conda_records, pypi_distributions, python_version
 from trainenv.errors import ArchiveError
 
-_LEFT_OUT = frozenset({CONDA_UNPACK, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE, left_out.PATH})
+_LEFT_OUT = frozenset({CONDA_UNPACK, DELTA_NOTE, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE, left_out.PATH})
 """Made anew for each archive, or true for one machine only."""
 
 _PYC_FOLDER = "/__pycache__/"

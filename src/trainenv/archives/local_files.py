@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from trainenv import locks
+from trainenv.archives.canonical_files import LocalEnvironment
 from trainenv.archives.manifest import File
 from trainenv.environments import environment
 from trainenv.errors import EnvironmentBusyError
@@ -21,10 +22,15 @@ _RECORD = re.compile(r"conda-meta/[^/]+\.json\Z|lib/python[^/]+/site-packages/[^
 
 
 class Candidate(NamedTuple):
-    """A regular file at the place in an environment where a member would be."""
+    """A regular file of the environment at ``root``; ``path`` is relative to that."""
 
-    place: str
+    root: str
+    path: str
     status: os.stat_result
+
+    @property
+    def place(self) -> str:
+        return f"{self.root}/{self.path}"
 
 
 class LocalFiles:
@@ -33,29 +39,50 @@ class LocalFiles:
     def __init__(self, prefixes: Sequence[Path], wanted: Sequence[File]) -> None:
         records = [file.path for file in wanted if _RECORD.match(file.path)]
         self._pythons = {os.fspath(prefix): _python_of(prefix) for prefix in prefixes}
-        shared = {root: sum(map(os.path.exists, self._places(root, records))) for root in self._pythons}
+        shared = {
+            root: sum(os.path.exists(f"{root}/{self._as_in(root, path)}") for path in records) for root in self._pythons
+        }
         self._roots = sorted((root for root in shared if shared[root]), key=lambda root: -shared[root])
         self._folders: dict[str, bool] = {}
+        self._environments: dict[str, LocalEnvironment] = {}
 
     def candidates(self, path: str) -> Iterator[Candidate]:
-        """The files that are where ``path`` is, or would be with another Python, in each environment."""
+        """The files that are where ``path`` is, or would be with another Python, in each environment like it."""
         for root in self._roots:
-            (place,) = self._places(root, [path])
-            if not self._has_folder(os.path.dirname(place)):
+            inside = self._as_in(root, path)
+            if not self._has_folder(f"{root}/{os.path.dirname(inside)}"):
                 continue
             try:
-                status = os.lstat(place)
+                status = os.lstat(f"{root}/{inside}")
             except OSError:
                 continue
             if stat.S_ISREG(status.st_mode):
-                yield Candidate(place, status)
+                yield Candidate(root, inside, status)
 
-    def _places(self, root: str, paths: Iterable[str]) -> Iterator[str]:
-        """Where each of ``paths`` would be in the environment at ``root``, whatever Python that has."""
+    def all(self) -> Iterator[Candidate]:
+        """Every regular file of all environments, but for what is about each itself."""
+        for root in self._pythons:
+            for folder, _, names in os.walk(root):
+                inside = "" if folder == root else f"{folder[len(root) + 1 :]}/"
+                for name in names:
+                    try:
+                        status = os.lstat(f"{folder}/{name}")
+                    except OSError:
+                        continue
+                    if stat.S_ISREG(status.st_mode):
+                        yield Candidate(root, inside + name, status)
+
+    def environment(self, root: str) -> LocalEnvironment:
+        """The environment at ``root``, whose files can be had in their canonical form."""
+        if root not in self._environments:
+            self._environments[root] = LocalEnvironment(Path(root))
+        return self._environments[root]
+
+    def _as_in(self, root: str, path: str) -> str:
+        """Where ``path`` would be in the environment at ``root``, whatever Python that has."""
         python = self._pythons[root]
-        for path in paths:
-            match = _OF_PYTHON.match(path) if python else None
-            yield f"{root}/{path}" if match is None else f"{root}/lib/{python}/{path[match.end() :]}"
+        match = _OF_PYTHON.match(path) if python else None
+        return path if match is None else f"lib/{python}/{path[match.end() :]}"
 
     def _has_folder(self, folder: str) -> bool:
         there = self._folders.get(folder)

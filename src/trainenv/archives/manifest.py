@@ -231,6 +231,8 @@ class Archive:
             "unpacked_bytes": self.manifest.unpacked_bytes,
             "host_needs": vars(self.host_needs),
             "left_out": self.manifest.left_out,
+            "absent": len(self.manifest.absent),
+            "against": None if self.manifest.against is None else list(self.manifest.against.names),
             **({"not_packed": self.not_packed.to_json()} if self.not_packed is not None else {}),
             "packages": [vars(package) for package in self.manifest.packages],
         }

@@ -7,49 +7,157 @@ now, or hashed before and not written to since (see ``content_index``).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from trainenv.archives.content_index import ContentIndex, identity
+from trainenv.archives.copying import LocalCopy, find_copies
+from trainenv.archives.delta import proof
 from trainenv.archives.hashing import HASHED_ASIDE
 from trainenv.archives.local_files import Candidate, LocalFiles
-from trainenv.archives.manifest import File, Manifest
+from trainenv.archives.manifest import SHORTENED, File, Manifest
 from trainenv.archives.placing import Placement
 from trainenv.environments.copies import is_edited_in_place
+from trainenv.errors import ArchiveError
 
 _HASHERS = 2
+_NAMED = 3
+_MOST_DETAILS = 100
 
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the files of a manifest come from.
+    """Where the files of ``manifest`` come from, each in exactly one of these.
 
-    ``links`` are those that can be linked to a file of the same content, mode and time: its place and its
-    status when that was seen, by path. All others are ``fetched`` from the archive, in its order.
+    ``manifest`` is the archive's, in which absent files that were found have their sha256 in full. ``links``, by path,
+    are files that can be linked to one of the same content, mode and time; ``copies`` are made of a local
+    file; ``given`` are in another archive, the one of that number, as that file. ``fetched`` are in the archive
+    itself, ``missing`` nowhere; these two are in the order of the manifest.
     """
 
-    links: dict[str, Candidate] = field(default_factory=dict)
-    fetched: list[File] = field(default_factory=list)
+    manifest: Manifest
+    links: dict[str, Candidate]
+    copies: dict[str, LocalCopy]
+    given: dict[str, tuple[int, File]]
+    fetched: list[File]
+    missing: list[File]
+
+    @property
+    def is_whole_archive(self) -> bool:
+        """Whether all of it is fetched."""
+        return not (self.links or self.copies or self.given)
+
+    @property
+    def new_files(self) -> int:
+        """How many files no environment here has with this content, mode and time."""
+        return sum(file.path not in self.links for file in _files(self.manifest))
 
     @property
     def new_bytes(self) -> int:
-        """How many bytes are to be written."""
-        return sum(file.size for file in self.fetched)
+        """How many bytes are to be written, for these."""
+        return sum(file.size for file in _files(self.manifest) if file.path not in self.links)
+
+
+def nothing_local(manifest: Manifest) -> Origins:
+    """All of the archive itself."""
+    files = _files(manifest)
+    fetched = [file for file in files if not file.absent]
+    return Origins(manifest, {}, {}, {}, fetched, [file for file in files if file.absent])
 
 
 def find_origins(
-    manifest: Manifest, placed: Placement, prefixes: Sequence[Path], index: ContentIndex, device: int
+    manifest: Manifest,
+    placed: Placement,
+    prefixes: Sequence[Path],
+    index: ContentIndex,
+    device: int,
+    *,
+    others: Sequence[Manifest] = (),
+    copy: bool = False,
 ) -> Origins:
     """Look for the files of ``manifest`` in the environments at ``prefixes``.
 
-    ``device`` is that of the file system on which the new environment will be.
+    ``device`` is that of the file system on which the new environment will be. A local file that can't be linked is
+    copied if the archive does not have it, or with ``copy``: where reading the archive takes longer. What is in neither
+    may be in one of the archives with the manifests ``others``.
     """
-    files = [file for file in manifest.files if file.kind == "file" and not file.is_tool]
+    files = _files(manifest)
     local = LocalFiles(prefixes, files)
+    links, digests = _links(files, placed, local, index, device)
+    wanted = [file for file in files if (copy or file.absent) and file.path not in links]
+    copies = find_copies(wanted, local, index, everywhere=[file for file in wanted if file.absent])
+    digests |= {path: found.sha256 for path, found in copies.items()}
+    given = _given([file for file in wanted if file.absent and file.path not in copies], others)
+    digests |= {path: file.sha256 for path, (_, file) in given.items()}
+    left = [file for file in files if not any(file.path in found for found in (links, copies, given))]
+    fetched = [file for file in left if not file.absent]
+    missing = [file for file in left if file.absent]
+    origins = Origins(_with_digests(manifest, digests), links, copies, given, fetched, missing)
+    against = manifest.against
+    if against is not None and not missing and proof(origins.manifest.absent) != against.sha256:
+        raise ArchiveError(
+            f"the archive of {manifest.name} is refused",
+            cause="files here begin with the sha256 of those that it builds on, and are others",
+            hint="Pack it again without --against; nothing was unpacked",
+        )
+    return origins
+
+
+def require_all(archive: str, origins: Origins) -> None:
+    """Raise ``ArchiveError``, which names them, if files are in neither the archive nor an environment here."""
+    missing = [file.path for file in origins.missing]
+    if not missing:
+        return
+    against = origins.manifest.against
+    names = ", ".join(against.names) if against is not None else ""
+    listed = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+    files = "a file" if len(missing) == 1 else f"{len(missing)} files"
+    raise ArchiveError(
+        f"{archive} is a delta, and {files} that it builds on can't be found here",
+        cause=f"no environment has {listed}",
+        hint=f"Unpack {names or 'what it was packed against'} first, or name an archive that has them with --from; "
+        "nothing was unpacked",
+        details=[*missing[:_MOST_DETAILS], *(["..."] if len(missing) > _MOST_DETAILS else [])],
+    )
+
+
+def _given(files: Iterable[File], others: Sequence[Manifest]) -> dict[str, tuple[int, File]]:
+    """Which of ``files`` are in the archives with the manifests ``others``, by path."""
+    held: dict[str, tuple[int, File]] = {}
+    for number, manifest in enumerate(others):
+        for file in _files(manifest):
+            if not file.absent:
+                held.setdefault(file.sha256[:SHORTENED], (number, file))
+    found = ((file, held.get(file.sha256[:SHORTENED])) for file in files)
+    return {file.path: other for file, other in found if other is not None and other[1].sha256.startswith(file.sha256)}
+
+
+def _files(manifest: Manifest) -> list[File]:
+    return [file for file in manifest.files if file.kind == "file" and not file.is_tool]
+
+
+def _with_digests(manifest: Manifest, digests: dict[str, str]) -> Manifest:
+    """``manifest`` with the sha256 of absent files in full."""
+    if manifest.against is None:
+        return manifest
+    return replace(
+        manifest,
+        files=tuple(
+            replace(file, sha256=digests[file.path]) if file.absent and file.path in digests else file
+            for file in manifest.files
+        ),
+    )
+
+
+def _links(
+    files: list[File], placed: Placement, local: LocalFiles, index: ContentIndex, device: int
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """What can be linked, and the sha256 of each, by path."""
     links: dict[str, Candidate] = {}
+    digests: dict[str, str] = {}
     refuted: set[str] = set()
     looked_for = files
     while looked_for:
@@ -57,21 +165,20 @@ def find_origins(
         for file in looked_for:
             for candidate in _alike(file, placed, local, device):
                 known = index.sha256(candidate.status)
-                if candidate.place in refuted or (known is not None and known != file.sha256):
-                    continue
-                if known is None:
+                if known is None and candidate.place not in refuted:
                     unproven.append((file, candidate))
-                else:
-                    links[file.path] = candidate
-                break
+                    break
+                if known is not None and known.startswith(file.sha256):
+                    links[file.path], digests[file.path] = candidate, known
+                    break
         looked_for = []
-        for file, candidate, is_it in _proven(unproven, index):
-            if is_it:
-                links[file.path] = candidate
+        for file, candidate, digest in _hashed(unproven, index):
+            if digest is not None and digest.startswith(file.sha256):
+                links[file.path], digests[file.path] = candidate, digest
             else:
                 refuted.add(candidate.place)
                 looked_for.append(file)
-    return Origins(links, [file for file in files if file.path not in links])
+    return links, digests
 
 
 def _alike(file: File, placed: Placement, local: LocalFiles, device: int) -> Iterator[Candidate]:
@@ -95,15 +202,20 @@ def _alike(file: File, placed: Placement, local: LocalFiles, device: int) -> Ite
             yield candidate
 
 
-def _proven(unproven: Sequence[tuple[File, Candidate]], index: ContentIndex) -> Iterator[tuple[File, Candidate, bool]]:
-    """Whether each candidate has the sha256 of its file; the index learns it. Several threads read the big ones."""
+def _hashed(
+    unproven: Sequence[tuple[File, Candidate]], index: ContentIndex
+) -> Iterator[tuple[File, Candidate, str | None]]:
+    """Each with its sha256, None if it is not the same file any more. Several threads read the big ones."""
     small = [each for each in unproven if each[0].size < HASHED_ASIDE]
     big = [each for each in unproven if each[0].size >= HASHED_ASIDE]
     with ThreadPoolExecutor(_HASHERS, thread_name_prefix="hash") as pool:
         aside = pool.map(lambda each: index.hashed(each[1].place), big)
         directly = (index.hashed(each[1].place) for each in small)
-        for (file, candidate), found in chain(zip(small, directly, strict=True), zip(big, aside, strict=True)):
-            if found is not None:
+        pairs: Iterable[tuple[tuple[File, Candidate], tuple[os.stat_result, str] | None]]
+        pairs = chain(zip(small, directly, strict=True), zip(big, aside, strict=True))
+        for (file, candidate), found in pairs:
+            if found is None or identity(found[0]) != identity(candidate.status):
+                yield file, candidate, None
+            else:
                 index.note(*found)
-            is_it = found is not None and identity(found[0]) == identity(candidate.status) and found[1] == file.sha256
-            yield file, candidate, is_it
+                yield file, candidate, found[1]

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from trainenv.archives import activation, formats, tarformat
+from trainenv.archives import activation, formats
+from trainenv.archives.appearing import appearing
 from trainenv.archives.canonical import Canonicaliser, read_records
+from trainenv.archives.canonical_files import CanonicalFile, CanonicalFiles, ChangedError, carried_prefix
 from trainenv.archives.checks import check_length
 from trainenv.archives.conda_unpack import program
-from trainenv.archives.contents import Choice, Contents, gather
+from trainenv.archives.content_index import ContentIndex
+from trainenv.archives.contents import Choice, Contents, gather, present
+from trainenv.archives.delta import Everything, OtherSide, note, shortened
 from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
 from trainenv.archives.host_needs import NeedsCollector
 from trainenv.archives.local_paths import LocalPaths
 from trainenv.archives.manifest import (
     CONDA_UNPACK,
-    PREFIX_FILE,
+    DELTA_NOTE,
     RECORDS_DIR,
     RELOCATION_FILE,
     Archive,
@@ -34,11 +37,10 @@ from trainenv.archives.manifest import (
     relocation_json,
 )
 from trainenv.archives.self_extracting import Payload
-from trainenv.archives.windows import in_memory
-from trainenv.archives.writing import MemberWriter, TarWriter, sink
+from trainenv.archives.writing import MemberWriter, NoWriter, TarWriter, sink
 from trainenv.environments import left_out
-from trainenv.errors import ArchiveError
-from trainenv.progress import Reporter, Step
+from trainenv.errors import ArchiveError, UsageError
+from trainenv.progress import Reporter, SilentReporter, Step
 from trainenv.relocation import PLACEHOLDER, needs
 from trainenv.relocation.elf import MAGIC
 from trainenv.settings import Settings
@@ -60,6 +62,7 @@ def pack(
     threads: int | None = None,
     self_extracting: bool = False,
     choice: Choice = EVERYTHING,
+    against: OtherSide | None = None,
     reporter: Reporter,
 ) -> Archive:
     """Pack the environment at ``prefix`` into the new file ``output``.
@@ -68,27 +71,32 @@ def pack(
     folder itself. ``format`` is one of ``formats.FORMATS``, by default the one that ``output`` is named after.
     ``level`` is that of its compression, ``threads`` how many compress (default: as many as there are cores). A
     ``self_extracting`` one is a shell script as well. The same environment gives the same bytes, wherever it lies
-    and whatever ``threads`` is. ``choice`` says what of it is packed. ``output`` appears whole or not at all. Raises
-    ``ArchiveError``.
+    and whatever ``threads`` is. ``choice`` says what of it is packed; what is ``against`` on the other side already is
+    only listed. ``output`` appears whole or not at all. Raises ``ArchiveError``.
     """
+    if against is not None and self_extracting:
+        raise UsageError("a delta can't be self-extracting", cause="it is no whole environment", hint="Leave one out")
     form = formats.chosen(output, format, self_extracting=self_extracting, level=level, threads=threads)
     prefix = Path(os.path.realpath(prefix))
     if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(prefix)):
         raise ArchiveError(
             f"{output} lies inside the environment that is to be packed", hint="Write it to another folder"
         )
-    carried = source_prefix or _recorded_prefix(prefix)
+    carried = source_prefix or carried_prefix(prefix)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainenv-pack-")))
         contents = gather(prefix, carried, choice, scratch, reporter)
-        file = stack.enter_context(_appearing(output))
+        file = stack.enter_context(appearing(output))
         step = stack.enter_context(reporter.step(f"pack {name}", total=len(contents.found.files), unit="files"))
         script = Payload(file) if form.self_extracting else None
         writer = TarWriter(sink(form, script or file))
         local_paths = LocalPaths(_own_folders(choice.settings))
-        packer = _Packer(prefix, carried, contents, writer, local_paths, reporter)
+        index = stack.enter_context(ContentIndex(None if choice.settings is None else choice.settings.cache_dir))
+        packer = _Packer(prefix, carried, contents, writer, local_paths, index, against, reporter)
         try:
             manifest = packer.run(name, step)
+            if against is not None:
+                manifest = shortened(manifest, against)
             writer.finish(manifest.to_json())
             if script is not None:
                 script.put_script(form, manifest)
@@ -101,6 +109,23 @@ def pack(
     return Archive(output, manifest, size, contents.left_out)
 
 
+def describe(prefix: Path, name: str, index: ContentIndex, reporter: Reporter) -> Manifest:
+    """The manifest of the environment at ``prefix``, all files absent: what a whole archive of it would list.
+
+    Not in it are what an archive's packer makes. Raises ``ArchiveError``.
+    """
+    prefix = Path(os.path.realpath(prefix))
+    carried = carried_prefix(prefix)
+    contents = present(prefix, carried)
+    with reporter.step(f"read {name}", total=len(contents.found.files), unit="files") as step:
+        packer = _Packer(prefix, carried, contents, NoWriter(), LocalPaths(()), index, Everything(), SilentReporter())
+        try:
+            manifest = packer.run(name, step)
+        finally:
+            packer.close()
+    return replace(manifest, files=tuple(file for file in manifest.files if file.absent or file.kind != "file"))
+
+
 class _Packer:
     """Writes the members of one archive, one after the other, and lists them."""
 
@@ -111,6 +136,8 @@ class _Packer:
         contents: Contents,
         writer: MemberWriter,
         local_paths: LocalPaths,
+        index: ContentIndex,
+        against: OtherSide | None,
         reporter: Reporter,
     ) -> None:
         self._prefix = prefix
@@ -122,16 +149,21 @@ class _Packer:
         self._needs = NeedsCollector()
         self._files: list[File] = []
         self._hashing = HashingThread()
-        self._unhashed: list[tuple[int, Future[str]]] = []
+        self._unhashed: list[tuple[int, Future[str], os.stat_result | None]] = []
 
         def no_room(path: str) -> None:
             reporter.notice(f"{path} keeps {carried}: it has no room for any other prefix as long as the placeholder")
 
-        self._canonical = Canonicaliser(carried, read_records(prefix), found.placeholder_lengths, no_room)
+        canonicaliser = Canonicaliser(carried, read_records(prefix), found.placeholder_lengths, no_room)
+        self._canonical = CanonicalFiles(prefix, canonicaliser, found.places)
+        self._index = index
+        self._against = against
 
     def run(self, name: str, step: Step) -> Manifest:
         for folder in sorted({*self._found.folders, "bin", "conda-meta", RECORDS_DIR}):
             self._add_folder(folder)
+        if self._against is not None:
+            self._add_made(DELTA_NOTE, 0o644, note(name, self._against))
         owner = None
         for path in self._found.files:
             try:
@@ -172,8 +204,10 @@ class _Packer:
 
     def _hashed_files(self) -> list[File]:
         """What has been added so far, once the hashing thread is done with it."""
-        for position, digest in self._unhashed:
+        for position, digest, status in self._unhashed:
             self._files[position] = replace(self._files[position], sha256=digest.result())
+            if status is not None:
+                self._index.note(status, digest.result())
         self._unhashed.clear()
         return self._files
 
@@ -191,79 +225,89 @@ class _Packer:
         self._files.append(File(path, "link", 0o777, MADE_MTIME, frame, offset, owner=owner, target=target))
 
     def _add_made(self, path: str, mode: int, content: bytes) -> None:
-        self._add(path, mode, MADE_MTIME, "trainenv", content, None)
+        frame, offset = self._writer.member(path, "file", mode, MADE_MTIME, len(content), blocks=(content,))
+        digest = sha256(content)
+        self._files.append(File(path, "file", mode, MADE_MTIME, frame, offset, len(content), digest, "trainenv"))
 
     def _add_file(self, path: str, owner: str) -> None:
         try:
-            place = self._found.places.get(path) or f"{self._root}/{path}"
-            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise self._unreadable(path, error) from None
-        try:
-            before = os.fstat(descriptor)
-            mode = before.st_mode & 0o777
-            mtime = min(max(int(before.st_mtime), 0), tarformat.LATEST_MTIME)
-            if in_memory(path, before.st_size):
-                data = _read_all(descriptor, before.st_size)
-                if _differ(before, os.fstat(descriptor)) or len(data) != before.st_size:
-                    raise self._changed(path)
-                if data.startswith(MAGIC):
-                    self._needs.add(path, needs(data))
-                content, occurrences = self._canonical.whole(path, data)
-                self._local_paths.look(path, content)
-                self._add(path, mode, mtime, owner, content, None if occurrences is None else occurrences.to_json())
-            else:
-                self._add_streamed(path, descriptor, before.st_size, mode, mtime, owner)
-                if _differ(before, os.fstat(descriptor)):
-                    raise self._changed(path)
+            with self._canonical.opened(path) as found:
+                if found.data is None:
+                    self._needs.add(path, needs(found.place))
+                elif found.data.startswith(MAGIC):
+                    self._needs.add(path, needs(found.data))
+                if self._against is not None and self._is_there(path, owner, found):
+                    return
+                if found.whole is not None:
+                    self._local_paths.look(path, found.whole)
+                    self._add_whole(path, owner, found, found.whole)
+                else:
+                    self._add_streamed(path, owner, found)
+        except ChangedError:
+            raise self._refused(f"{path} changed while it was read", "Pack again when nothing writes there") from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise self._unreadable(path, error) from None
-        finally:
-            os.close(descriptor)
 
-    def _add(
-        self, path: str, mode: int, mtime: int, owner: str, content: bytes, occurrences: dict[str, object] | None
-    ) -> None:
-        size = len(content)
-        frame, offset = self._writer.member(path, "file", mode, mtime, size, blocks=(content,))
-        digest = ""
-        if size < HASHED_ASIDE:
-            digest = sha256(content)
+    def _is_there(self, path: str, owner: str, found: CanonicalFile) -> bool:
+        """Whether the other side has the file; then it is only listed."""
+        assert self._against is not None
+        digest = self._index.sha256(found.status) if found.verbatim else None
+        if digest is None:
+            made = hashlib.sha256()
+            for block in found.blocks():
+                made.update(block)
+            digest = made.hexdigest()
+        if not self._against.has(digest):
+            return False
+        self._list(path, owner, found, (0, 0), digest, absent=True)
+        return True
+
+    def _add_whole(self, path: str, owner: str, found: CanonicalFile, content: bytes) -> None:
+        place = self._writer.member(path, "file", found.mode, found.mtime, found.size, blocks=(content,))
+        if found.size < HASHED_ASIDE:
+            self._list(path, owner, found, place, sha256(content))
         else:
-            self._unhashed.append((len(self._files), self._hashing.submit(sha256, content)))
-        self._files.append(File(path, "file", mode, mtime, frame, offset, size, digest, owner, occurrences=occurrences))
+            self._list(path, owner, found, place, self._hashing.submit(sha256, content))
 
-    def _add_streamed(self, path: str, descriptor: int, size: int, mode: int, mtime: int, owner: str) -> None:
-        self._needs.add(path, needs(self._found.places.get(path) or f"{self._root}/{path}"))
-        size, content, occurrences = self._canonical.streamed(path, descriptor, size)
+    def _add_streamed(self, path: str, owner: str, found: CanonicalFile) -> None:
         digest = hashlib.sha256()
 
         def blocks() -> Iterator[bytes]:
-            written = 0
-            for block in content():
+            for block in found.blocks():
                 self._hashing.submit(digest.update, block)
-                written += len(block)
-                if written > size:
-                    raise self._changed(path)
                 yield block
-            if written != size:
-                raise self._changed(path)
 
-        frame, offset = self._writer.member(path, "file", mode, mtime, size, blocks=blocks())
-        plain = None if occurrences is None else occurrences.to_json()
-        self._unhashed.append((len(self._files), self._hashing.submit(digest.hexdigest)))
-        self._files.append(File(path, "file", mode, mtime, frame, offset, size, "", owner, occurrences=plain))
+        place = self._writer.member(path, "file", found.mode, found.mtime, found.size, blocks=blocks())
+        self._list(path, owner, found, place, self._hashing.submit(digest.hexdigest))
+
+    def _list(
+        self,
+        path: str,
+        owner: str,
+        found: CanonicalFile,
+        place: tuple[int, int],
+        digest: str | Future[str],
+        *,
+        absent: bool = False,
+    ) -> None:
+        """Put a file on the list; its sha256 may still be in the making."""
+        if not isinstance(digest, str):
+            self._unhashed.append((len(self._files), digest, found.status if found.verbatim else None))
+            digest = ""
+        elif found.verbatim:
+            self._index.note(found.status, digest)
+        file = File(path, "file", found.mode, found.mtime, *place, found.size, digest, owner)
+        if found.occurrences is not None or absent:
+            file = replace(file, occurrences=found.occurrences, absent=absent)
+        self._files.append(file)
 
     def _refused(self, cause: str, hint: str) -> ArchiveError:
         return ArchiveError(f"{self._prefix} can't be packed", cause=cause, hint=hint)
 
     def _unreadable(self, path: str, error: OSError) -> ArchiveError:
         return self._refused(f"{path}: {error.strerror or error}", "Mend it, then pack again")
-
-    def _changed(self, path: str) -> ArchiveError:
-        return self._refused(f"{path} changed while it was read", "Pack again when nothing writes there")
 
 
 def _make_executable(file: BinaryIO) -> None:
@@ -278,13 +322,6 @@ def _own_folders(settings: Settings | None) -> list[Path]:
     return [home] if settings is None else [home, settings.root, settings.envs_dir, settings.cache_dir]
 
 
-def _recorded_prefix(prefix: Path) -> str:
-    try:
-        return (prefix / PREFIX_FILE).read_text().strip() or str(prefix)
-    except FileNotFoundError:
-        return PLACEHOLDER if (prefix / RELOCATION_FILE).exists() else str(prefix)
-
-
 def _created_by() -> str:
     import importlib.metadata
 
@@ -292,59 +329,3 @@ def _created_by() -> str:
         return f"trainenv {importlib.metadata.version('trainenv')}"
     except importlib.metadata.PackageNotFoundError:
         return "trainenv"
-
-
-def _read_all(descriptor: int, size: int) -> bytes:
-    """Up to one byte more than ``size``, so that a file that grew shows."""
-    data = os.read(descriptor, size + 1)
-    while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
-        data += more
-    return data
-
-
-def _differ(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
-
-
-@contextmanager
-def _appearing(output: Path) -> Iterator[BinaryIO]:
-    """A file that gets the name ``output`` when the block ends well, and not before.
-
-    Until then it is a hidden file beside it, locked by its writer; one that a killed process left
-    is taken over. Raises ``ArchiveError`` if ``output`` is there, or is being written by another.
-    """
-    hidden = output.parent / f".{output.name}.part"
-    if os.path.lexists(output):
-        raise _taken(output)
-    try:
-        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise ArchiveError(f"{output} can't be written", cause=error.strerror or str(error)) from None
-    with os.fdopen(descriptor, "w+b") as file:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArchiveError(
-                f"{output} is being written by another process", hint="Wait for it, or choose another name"
-            ) from None
-        if os.path.lexists(output):
-            raise _taken(output)
-        try:
-            file.truncate()
-            yield file
-            file.flush()
-            os.rename(hidden, output)
-        except OSError as error:
-            hidden.unlink(missing_ok=True)
-            raise ArchiveError(
-                f"{output} can't be written",
-                cause=error.strerror or str(error),
-                hint="Free some space or choose another disk" if error.errno == errno.ENOSPC else "",
-            ) from None
-        except BaseException:
-            hidden.unlink(missing_ok=True)
-            raise
-
-
-def _taken(output: Path) -> ArchiveError:
-    return ArchiveError(f"{output} exists already", hint="Remove it first, or choose another name")

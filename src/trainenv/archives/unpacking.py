@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+from trainenv.archives.canonical_files import LocalEnvironment
 from trainenv.archives.content_index import ContentIndex
+from trainenv.archives.copying import LocalCopy
 from trainenv.archives.frames import Frame
 from trainenv.archives.hosts import require_host
-from trainenv.archives.local_files import environments_of_machine
+from trainenv.archives.local_files import Candidate, environments_of_machine
 from trainenv.archives.manifest import Archive, File, Manifest
-from trainenv.archives.origins import Origins, find_origins
+from trainenv.archives.origins import Origins, find_origins, nothing_local, require_all
 from trainenv.archives.placing import Writer, placement
 from trainenv.archives.reading import MemberReader, opened
-from trainenv.archives.sources import ByteSource
+from trainenv.archives.sources import ByteSource, LocalFile
 from trainenv.archives.windows import in_memory
 from trainenv.environments.staging import staged
-from trainenv.progress import Reporter, SilentReporter
+from trainenv.progress import Reporter, SilentReporter, Step
 from trainenv.settings import Settings
 
 
@@ -43,6 +46,8 @@ def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None)
         reader = MemberReader(source, manifest, frames)
         try:
             for member in manifest.files:
+                if member.absent:
+                    continue
                 reader.header(member)
                 if member.kind == "file":
                     for block in reader.blocks(member):
@@ -53,15 +58,14 @@ def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None)
         return manifest
 
 
-def new_here(settings: Settings, manifest: Manifest) -> tuple[int, int]:
-    """How many files of an archive, and bytes of these, no environment of this machine has already."""
+def look_around(settings: Settings, manifest: Manifest) -> Origins:
+    """Where the files of the archive with ``manifest`` would come from if it was unpacked here now."""
     with (
         ContentIndex(settings.cache_dir) as index,
         environments_of_machine(settings) as prefixes,
     ):
         placed = placement(manifest, settings.target_prefix_of(manifest.name))
-        origins = find_origins(manifest, placed, prefixes, index, _device_of(settings.envs_dir))
-        return len(origins.fetched), origins.new_bytes
+        return find_origins(manifest, placed, prefixes, index, _device_of(settings.envs_dir))
 
 
 def unpack_environment(
@@ -70,6 +74,7 @@ def unpack_environment(
     *,
     name: str | None = None,
     prefix: str | None = None,
+    others: Sequence[Path] = (),
     confirm: Callable[[], None] = lambda: None,
     reporter: Reporter,
 ) -> tuple[str, Manifest]:
@@ -77,22 +82,34 @@ def unpack_environment(
 
     ``prefix`` is what its files carry, by default that of the environment (see ``visible_as``).
     What this machine lacks is said before the first byte is written. Files that another environment has are linked,
-    and their part of the archive is not read. ``confirm`` is called when all has been read, and may raise. Returns the
-    name and manifest.
+    and their part of the archive is not read. What a delta builds on may also be in the archives ``others``.
+    ``confirm`` is called when all has been read, and may raise. Returns the name and manifest.
     """
-    with opened(archive) as (source, manifest, frames), ContentIndex(settings.cache_dir) as index:
+    with ExitStack() as stack:
+        source, manifest, frames = stack.enter_context(opened(archive))
+        more = [stack.enter_context(opened(other)) for other in others]
+        index = stack.enter_context(ContentIndex(settings.cache_dir))
         name = name or manifest.name
         target = settings.prefix_of(name)
         placed = placement(manifest, prefix or settings.target_prefix_of(name))
         with environments_of_machine(settings, but=target) as prefixes:
             with reporter.step("look for files that are here"):
-                origins = find_origins(manifest, placed, prefixes, index, _device_of(settings.envs_dir))
+                origins = find_origins(
+                    manifest,
+                    placed,
+                    prefixes,
+                    index,
+                    _device_of(settings.envs_dir),
+                    others=[other for _, other, _ in more],
+                    copy=not isinstance(source, LocalFile),
+                )
+            require_all(source.name, origins)
             require_host(
                 source.name, manifest, target, reporter, new_bytes=origins.new_bytes, target_prefix=placed.prefix
             )
             with staged(settings, name) as staging:
                 writer = Writer(source.name, staging.path, placed, index)
-                _write_all(source, manifest, frames, origins, writer, reporter)
+                _Unpacking(source, frames, origins, writer, more).run(reporter)
                 confirm()
     return name, manifest
 
@@ -100,62 +117,124 @@ def unpack_environment(
 def unpack(archive: Path | ByteSource, target: Path, *, target_prefix: str, reporter: Reporter) -> Manifest:
     """Unpack ``archive`` into the empty folder ``target``; its files will carry ``target_prefix``.
 
-    Raises ``ArchiveError`` for an archive that is damaged or hostile, ``RelocationError`` if a binary
+    Raises ``ArchiveError`` for an archive that is damaged or hostile, or a delta, ``RelocationError`` if a binary
     has no room for the prefix. What was written until then is the caller's to remove.
     """
     with opened(archive) as (source, manifest, frames):
+        origins = nothing_local(manifest)
+        require_all(source.name, origins)
         writer = Writer(source.name, target, placement(manifest, target_prefix))
-        _write_all(source, manifest, frames, Origins(), writer, reporter)
+        _Unpacking(source, frames, origins, writer).run(reporter)
     return manifest
 
 
-def _write_all(
-    source: ByteSource, manifest: Manifest, frames: list[Frame], origins: Origins, writer: Writer, reporter: Reporter
-) -> None:
-    """Write all members. Where nothing is linked the archive is read, and so checked, to its last byte."""
-    wanted = {file.path for file in origins.fetched} if origins.links else None
-    reader = MemberReader(source, manifest, frames, wanted)
-    try:
-        with reporter.step("unpack", total=manifest.unpacked_bytes, unit="B") as step:
-            for member in manifest.files:
-                if wanted is None or member.path in wanted:
-                    reader.header(member)
+class _Unpacking:
+    """Writes all members, each from where it comes from; ``others`` are archives opened beside the one to unpack."""
+
+    def __init__(
+        self,
+        source: ByteSource,
+        frames: list[Frame],
+        origins: Origins,
+        writer: Writer,
+        others: Sequence[tuple[ByteSource, Manifest, list[Frame]]] = (),
+    ) -> None:
+        self._source = source
+        self._frames = frames
+        self._origins = origins
+        self._writer = writer
+        self._others = others
+
+    def run(self, reporter: Reporter) -> None:
+        """Where all comes from the archive it is read, and so checked, to its last byte."""
+        writer, manifest = self._writer, self._origins.manifest
+        try:
+            with reporter.step("unpack", total=manifest.unpacked_bytes, unit="B") as step:
+                if self._origins.is_whole_archive:
+                    self._write_whole(step)
+                else:
+                    self._write_parts(step)
+                writer.finish(manifest)
+        except OSError as error:
+            raise writer.failed(error) from None
+
+    def _write_whole(self, step: Step) -> None:
+        with closing(MemberReader(self._source, self._origins.manifest, self._frames)) as reader:
+            for member in self._origins.manifest.files:
+                reader.header(member)
                 if member.kind == "folder":
-                    writer.folder(member)
-                elif (place := origins.links.get(member.path)) is not None:
-                    if not writer.link(member, *place):
-                        _write_late(source, manifest, frames, member, writer)
-                elif member.kind == "file" and (wanted is None or member.path in wanted):
-                    _write(member, reader, writer)
+                    self._writer.folder(member)
+                elif member.kind == "file":
+                    self._write(member, reader.blocks(member))
                 step.advance(member.size)
-            if wanted is None:
-                reader.end()
-            writer.finish(manifest)
-    except OSError as error:
-        raise writer.failed(error) from None
-    finally:
-        reader.close()
+            reader.end()
 
+    def _write_parts(self, step: Step) -> None:
+        origins, writer = self._origins, self._writer
+        for member in origins.manifest.files:
+            if member.kind == "folder":
+                writer.folder(member)
+        for number, other in enumerate(self._others):
+            self._write_given(number, *other, step)
+        wanted = {file.path for file in origins.fetched}
+        with closing(MemberReader(self._source, origins.manifest, self._frames, wanted)) as reader:
+            for member in origins.manifest.files:
+                if (local := origins.links.get(member.path)) is not None:
+                    if not writer.link(member, local.place, local.status):
+                        self._write_late(member, local)
+                elif (copy := origins.copies.get(member.path)) is not None:
+                    self._write(member, copy.blocks())
+                elif member.path in wanted:
+                    reader.header(member)
+                    self._write(member, reader.blocks(member))
+                else:
+                    continue
+                step.advance(member.size)
 
-def _write(member: File, reader: MemberReader, writer: Writer) -> None:
-    """Write the file whose header the reader has just passed; what is no part of the environment is only checked."""
-    if member.is_tool:
-        for _ in reader.blocks(member):
-            pass
-    elif in_memory(member.path, member.size):
-        writer.whole(member, reader.content(member))
-    else:
-        writer.streamed(member, reader.blocks(member))
+    def _write_given(
+        self, number: int, source: ByteSource, manifest: Manifest, frames: list[Frame], step: Step
+    ) -> None:
+        """Write what comes from another archive, in the order in which it lies there."""
+        wanted: dict[str, list[File]] = {}
+        for member in self._origins.manifest.files:
+            if (found := self._origins.given.get(member.path)) is not None and found[0] == number:
+                wanted.setdefault(found[1].path, []).append(member)
+        with closing(MemberReader(source, manifest, frames, wanted)) as reader:
+            for file in manifest.files:
+                for again, member in enumerate(wanted.get(file.path, ())):
+                    if again:
+                        self._write_alone(source, manifest, frames, file, member)
+                    else:
+                        reader.header(file)
+                        self._write(member, reader.blocks(file))
+                    step.advance(member.size)
 
+    def _write_alone(
+        self, source: ByteSource, manifest: Manifest, frames: list[Frame], file: File, member: File
+    ) -> None:
+        """Write ``member`` of what ``file`` holds in an archive, and read nothing else of that."""
+        with closing(MemberReader(source, manifest, frames, {file.path})) as reader:
+            reader.header(file)
+            self._write(member, reader.blocks(file))
 
-def _write_late(source: ByteSource, manifest: Manifest, frames: list[Frame], member: File, writer: Writer) -> None:
-    """Take one file from the archive after all, as what it was to be linked to has changed meanwhile."""
-    reader = MemberReader(source, manifest, frames, {member.path})
-    try:
-        reader.header(member)
-        _write(member, reader, writer)
-    finally:
-        reader.close()
+    def _write_late(self, member: File, local: Candidate) -> None:
+        """Write one file after all, as it can't be linked: what it was to be linked to has changed, for one."""
+        if member.absent:
+            copy = LocalCopy(LocalEnvironment(Path(local.root)), local.path, member.sha256)
+            self._write(member, copy.blocks())
+        else:
+            self._write_alone(self._source, self._origins.manifest, self._frames, member, member)
+
+    def _write(self, member: File, blocks: Iterator[bytes | memoryview]) -> None:
+        """Write a file; what is no part of the environment is only checked."""
+        if member.is_tool:
+            for _ in blocks:
+                pass
+        elif in_memory(member.path, member.size):
+            parts = list(blocks)
+            self._writer.whole(member, parts[0] if len(parts) == 1 else b"".join(parts))
+        else:
+            self._writer.streamed(member, blocks)
 
 
 def _device_of(folder: Path) -> int:

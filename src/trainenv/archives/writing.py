@@ -30,6 +30,21 @@ class MemberWriter(Protocol):
         """Stop; what is still waiting is dropped."""
 
 
+class NoWriter:
+    """Writes nothing: for who only wants the list of members."""
+
+    def member(
+        self, path: str, kind: str, mode: int, mtime: int, size: int = 0, target: str = "", blocks: Iterable[bytes] = ()
+    ) -> tuple[int, int]:
+        return 0, 0
+
+    def end_package(self) -> None: ...
+
+    def finish(self, manifest: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class TarWriter:
     """Writes members as a tar, which is cut into frames for ``sink``."""
 

@@ -62,6 +62,12 @@ def _filters(ctx: click.Context, **patterns: tuple[str, ...]) -> list[Filter]:
 )
 @click.option("--dereference", is_flag=True, help="Pack what links lead to outside of the environment.")
 @click.option(
+    "--against",
+    type=_FILE,
+    metavar="FILE",
+    help="Pack only what the other machine lacks: an archive that it has unpacked, or its `trainenv env manifest`.",
+)
+@click.option(
     "--sign",
     is_flag=False,
     flag_value="",
@@ -84,6 +90,7 @@ def pack(
     strip: bool,
     editable: Editable,
     dereference: bool,
+    against: Path | None,
     sign: str | None,
     as_json: bool,
 ) -> None:
@@ -95,6 +102,7 @@ def pack(
     \b
     Example:
       trainenv pack -n my_training_env -o my_training_env.tar.zst
+      trainenv pack -n my_training_env --against yesterday.tar.zst
     """
     place = workspace(ctx, as_json=as_json)
     environment = chosen(place, name, prefix)
@@ -110,12 +118,15 @@ def pack(
         strip=strip,
         editable=editable,
         dereference=dereference,
+        against=against,
     )
     signature = None if key is None else place.sign(archive.path, key)
     if as_json:
         print_json({**archive.to_json(), "signature": None if signature is None else str(signature)})
         return
     print(f"Packed {environment.name}: {archive.files} files, {human_size(archive.bytes)}, in {archive.path}")
+    if against is not None:
+        print(f"It is a delta: {len(archive.manifest.absent)} of its files are on the other machine already")
     if archive.not_packed and archive.not_packed.files:
         print(f"Left out: {archive.not_packed}")
     if signature is not None:
@@ -128,6 +139,14 @@ def pack(
 @click.argument("file", type=_FILE, metavar="FILE")
 @click.option("-n", "--name", metavar="NAME", help="Name of the new environment [default: the archive's].")
 @click.option("--prefix", metavar="PATH", help="The prefix under which another machine or container sees it.")
+@click.option(
+    "--from",
+    "others",
+    type=_FILE,
+    metavar="FILE",
+    multiple=True,
+    help="Another archive, for what a delta builds on and no environment here has; repeatable.",
+)
 @click.option("--require-signature", is_flag=True, help="Unpack it only if somebody signed it who may.")
 @click.option(
     "--allowed-signers", type=_FILE, metavar="FILE", help="Who may, as ssh-keygen has it; implies --require-signature."
@@ -139,6 +158,7 @@ def unpack(
     file: Path,
     name: str | None,
     prefix: str | None,
+    others: tuple[Path, ...],
     require_signature: bool,
     allowed_signers: Path | None,
     as_json: bool,
@@ -151,7 +171,12 @@ def unpack(
     """
     place = workspace(ctx, as_json=as_json)
     environment = place.unpack(
-        file, name, prefix=prefix, require_signature=require_signature or None, allowed_signers=allowed_signers
+        file,
+        name,
+        prefix=prefix,
+        others=others,
+        require_signature=require_signature or None,
+        allowed_signers=allowed_signers,
     )
     if as_json:
         print_json(environment.to_json())
@@ -183,8 +208,9 @@ def inspect(ctx: click.Context, file: str, verify: bool, against_host: Path | No
     archive = place.inspect(file, verify=verify)
     checks = place.host_checks(archive, host)
     shown = archive.to_json()
-    if (new := place.new_here(archive)) is not None:
-        shown |= {"new_files": new[0], "new_bytes": new[1]}
+    if (origins := place.origins(archive)) is not None:
+        shown |= {"new_files": origins.new_files, "new_bytes": origins.new_bytes}
+        shown["missing"] = [member.path for member in origins.missing]
     signature = None if archive.address else place.signature(file, verify=verify)
     if as_json:
         signed = None if signature is None else signature.to_json()
@@ -192,10 +218,13 @@ def inspect(ctx: click.Context, file: str, verify: bool, against_host: Path | No
         return
     shown["bytes"] = human_size(shown["bytes"])
     shown["unpacked_bytes"] = human_size(shown["unpacked_bytes"])
-    if new is not None:
-        shown["new_files"] = f"{new[0]} that no environment here has"
-        shown["new_bytes"] = human_size(new[1])
+    if origins is not None:
+        shown["new_files"] = f"{origins.new_files} that no environment here has"
+        shown["new_bytes"] = human_size(origins.new_bytes)
     rows = list(shown.items())
+    if archive.manifest.against is not None:
+        rows.append(("delta against", ", ".join(archive.manifest.against.names)))
+        rows.append(("missing here", f"{len(shown['missing'])} files that it builds on"))
     if signature is not None:
         by = signature.signer or (f"{signature.key}, who is not known" if signature.key else "somebody not known")
         rows.append(("signed by", by if signature.checked else f"{by}: --verify checks it"))

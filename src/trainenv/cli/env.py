@@ -10,6 +10,7 @@ from trainenv.cli.completion import ENVIRONMENT
 from trainenv.cli.export import diff, export
 from trainenv.cli.group import Group
 from trainenv.cli.kernel import kernel
+from trainenv.cli.manifest import manifest
 from trainenv.cli.output import (
     chosen,
     environment_options,
@@ -85,6 +86,7 @@ env.add_command(clone)
 env.add_command(rename)
 env.add_command(rollback)
 env.add_command(show_generations)
+env.add_command(manifest)
 
 
 @env.command("list")

@@ -1,0 +1,125 @@
+"""What a machine has, as a small file to carry back: with it `pack --against` leaves out all that is there.
+
+The file is JSON in one zstd frame: ``manifest`` (1), ``environments`` (``name``, ``platform``, ``python``, ``files``
+and ``bytes`` of each) and ``contents``: of the canonical sha256 of all their files the first ``SHORTENED`` digits,
+sorted, one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainenv import locks
+from trainenv.archives.codecs import ZSTD
+from trainenv.archives.content_index import ContentIndex
+from trainenv.archives.delta import OtherSide, of_manifests
+from trainenv.archives.manifest import LONGEST, SHORTENED, Manifest
+from trainenv.archives.packing import describe
+from trainenv.archives.reading import opened
+from trainenv.environments.environment import Environment
+from trainenv.errors import ArchiveError, EnvironmentBusyError, UsageError, VerificationError
+from trainenv.progress import Reporter
+from trainenv.settings import Settings
+
+_VERSION = 1
+_LEVEL = 9
+_LARGEST = 64 << 20
+_CONTENTS = re.compile(rf"(?:[0-9a-f]{{{SHORTENED}}})*")
+
+
+def manifests(settings: Settings, environments: Sequence[Environment], reporter: Reporter) -> list[Manifest]:
+    """What each of ``environments`` holds.
+
+    One of several that can't be read, or is being changed, is told and left out.
+    """
+    found = []
+    with ContentIndex(settings.cache_dir) as index:
+        for environment in environments:
+            try:
+                with locks.in_use(environment.prefix):
+                    found.append(describe(environment.prefix, environment.name, index, reporter))
+            except (ArchiveError, VerificationError, EnvironmentBusyError) as error:
+                if len(environments) == 1:
+                    raise
+                reporter.notice(f"{environment.name} is left out: {error}")
+    return found
+
+
+def to_bytes(listed: Sequence[Manifest]) -> bytes:
+    """The file that says what the environments of ``listed`` hold: the same for the same environments."""
+    document = {
+        "manifest": _VERSION,
+        "environments": [
+            {
+                "name": manifest.name,
+                "platform": manifest.platform,
+                "python": manifest.python,
+                "files": len(manifest.absent),
+                "bytes": manifest.unpacked_bytes,
+            }
+            for manifest in listed
+        ],
+        "contents": "".join(sorted(of_manifests(listed).contents)),
+    }
+    return ZSTD.compressor(_LEVEL)(json.dumps(document, separators=(",", ":")).encode())[0]
+
+
+def to_json(manifest: Manifest) -> dict[str, Any]:
+    """What an environment holds, as ``env manifest --json`` prints it: all files, each sha256 in full."""
+    document: dict[str, Any] = json.loads(manifest.to_json())
+    told = {name: document[name] for name in ("name", "platform", "python", "packages", "host_needs")}
+    left_out = ("absent", "frame", "offset")
+    files = [{key: value for key, value in file.items() if key not in left_out} for file in document["files"]]
+    return {**told, "files": files}
+
+
+def other_side(file: Path) -> OtherSide:
+    """What is there already, by an archive that was unpacked there or by a manifest that was made there.
+
+    Raises ``UsageError`` for a file that is neither, ``ArchiveError`` for a damaged archive.
+    """
+    try:
+        with opened(file) as (_, manifest, _):
+            return of_manifests([manifest])
+    except ArchiveError as error:
+        if (found := _read(file)) is not None:
+            return found
+        raise UsageError(
+            f"{file} is neither an archive nor a manifest of trainenv",
+            cause=error.cause or error.message,
+            hint="Make one on the other machine: trainenv env manifest -o FILE",
+        ) from None
+
+
+def _read(file: Path) -> OtherSide | None:
+    """What the manifest ``file`` says; None if it is none."""
+    try:
+        if file.stat().st_size > _LARGEST:
+            return None
+        return _from_bytes(file.read_bytes())
+    except OSError:
+        return None
+
+
+def _from_bytes(packed: bytes) -> OtherSide | None:
+    """What the manifest file ``packed`` says; None if it is none."""
+    import zstandard
+
+    try:
+        size = zstandard.frame_content_size(packed)
+        if not 0 < size <= LONGEST:
+            return None
+        document: Any = json.loads(ZSTD.decompress(packed, size))
+        names = tuple(str(each["name"]) for each in document["environments"])
+        contents = document["contents"]
+        if document["manifest"] != _VERSION or not _CONTENTS.fullmatch(contents):
+            return None
+    except (ValueError, KeyError, TypeError, RecursionError, zstandard.ZstdError):
+        return None
+    return OtherSide(
+        names, frozenset(contents[start : start + SHORTENED] for start in range(0, len(contents), SHORTENED))
+    )

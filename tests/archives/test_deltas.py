@@ -1,0 +1,349 @@
+"""A delta holds what the other side lacks; there it becomes the very environment that a whole archive would."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from tests.archives.conftest import BIG_BINARY, extract, make_prefix, pack, unpack
+from tests.archives.test_damage import _forge, _parts
+from tests.conftest import RunCommand
+from trainenv import Workspace, archives
+from trainenv.archives import machine, reading
+from trainenv.archives.delta import of_manifests
+from trainenv.archives.manifest import DELTA_NOTE, Manifest, relocation_json
+from trainenv.errors import ArchiveError, UsageError
+from trainenv.progress import SilentReporter
+from trainenv.relocation import PLACEHOLDER
+
+PLAIN = "lib/python3/site-packages/pkg/plain.py"
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of an environment as it was."""
+    before = make_prefix(tmp_path_factory.mktemp("before") / "chat")
+    return pack(before, before.parent / "first.tar.zst", name="first").path
+
+
+@pytest.fixture(scope="module")
+def after(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment after a change of one package; not to be changed."""
+    prefix = tmp_path_factory.mktemp("after") / "chat"
+    unpack(first, prefix)
+    (prefix / "lib/python3.1/site-packages/dist.py").write_text("x = 2\n")
+    (prefix / "lib/python3.1/site-packages/more.py").write_text(f"HOME = {str(prefix)!r}\n" * 50)
+    (prefix / "share/up").unlink()
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def whole(after: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(after, tmp_path_factory.mktemp("whole") / "whole.tar.zst").path
+
+
+@pytest.fixture(scope="module")
+def delta(after: Path, first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    against = machine.other_side(first)
+    return pack(after, tmp_path_factory.mktemp("delta") / "chat.delta.tar.zst", against=against).path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    """A workspace with a cache, and so an index, of its own."""
+    (tmp_path / "workspace").mkdir()
+    return Workspace(tmp_path / "workspace")
+
+
+def _unpack(place: Workspace, archive: Path, name: str, *others: Path) -> Path:
+    archives.unpack_environment(place.settings, archive, name=name, others=others, reporter=SilentReporter())
+    return place.settings.prefix_of(name)
+
+
+def _packed(prefix: Path) -> bytes:
+    archive = pack(prefix, prefix.parent / f"{prefix.name}.tar.zst").path
+    try:
+        return archive.read_bytes()
+    finally:
+        archive.unlink()
+
+
+def test_it_holds_what_is_new_and_lists_the_rest(delta: Path, first: Path, whole: Path) -> None:
+    manifest, complete = archives.read_manifest(delta), archives.read_manifest(whole)
+    present = {file.path for file in manifest.files if file.kind == "file" and not file.absent and not file.is_tool}
+    assert {"lib/python3.1/site-packages/dist.py", "lib/python3.1/site-packages/more.py"} <= present
+    assert not {PLAIN, BIG_BINARY, "bin/tool", "etc/tool.conf"} & present
+    assert [file.path for file in manifest.files if file.path != DELTA_NOTE] == [file.path for file in complete.files]
+    assert delta.stat().st_size < first.stat().st_size / 20
+    assert archives.verify_archive(delta) == manifest
+
+
+def test_the_rest_comes_from_an_environment_here(place: Workspace, first: Path, delta: Path, whole: Path) -> None:
+    there = _unpack(place, first, "first")
+    made = _unpack(place, delta, "second")
+    assert _packed(made) == whole.read_bytes()
+    assert (made / PLAIN).samefile(there / PLAIN)
+    assert subprocess.check_output([made / "bin/tool", "x"], text=True) == "tool x\n"
+
+
+def test_the_rest_comes_from_an_archive_that_is_named(place: Workspace, first: Path, delta: Path, whole: Path) -> None:
+    assert _packed(_unpack(place, delta, "second", first)) == whole.read_bytes()
+
+
+def test_the_rest_is_found_wherever_it_lies(place: Workspace, first: Path, delta: Path, whole: Path) -> None:
+    """Other times, other modes, other names, spread over environments."""
+    one, other = _unpack(place, first, "one"), _unpack(place, first, "other")
+    (one / PLAIN).unlink()
+    (other / PLAIN).rename(other / "share/elsewhere")
+    (one / "bin/python").chmod(0o700)
+    os.utime(one / BIG_BINARY, (5, 5))
+    (other / BIG_BINARY).unlink()
+    assert _packed(_unpack(place, delta, "second")) == whole.read_bytes()
+
+
+def test_what_is_nowhere_is_named_before_anything_is_written(place: Workspace, first: Path, delta: Path) -> None:
+    there = _unpack(place, first, "first")
+    with (there / PLAIN).open("r+b") as file:
+        file.write(b"#")
+    (there / "etc/tool.conf").write_text("edited\n")
+    with pytest.raises(ArchiveError) as caught:
+        _unpack(place, delta, "second")
+    assert "2 files that it builds on can't be found here" in str(caught.value)
+    assert "Unpack first first" in str(caught.value)
+    assert set(caught.value.details) == {PLAIN, "etc/tool.conf"}
+    assert not place.settings.prefix_of("second").exists()
+    assert list((place.settings.envs_dir / ".trainenv" / "staging").glob("second-*")) == []
+    origins = place.origins(place.inspect(delta))
+    assert origins is not None
+    assert {file.path for file in origins.missing} == set(caught.value.details)
+    assert _unpack(place, delta, "second", first).exists()
+
+
+def test_a_delta_of_a_delta(place: Workspace, after: Path, first: Path, delta: Path, tmp_path: Path) -> None:
+    third = tmp_path / "chat"
+    shutil.copytree(after, third, symlinks=True)
+    (third / "share/third").write_text("3\n")
+    newest = pack(third, tmp_path / "n.tar.zst", against=machine.other_side(delta)).path
+    _unpack(place, first, "first")
+    _unpack(place, delta, "second")
+    expected = pack(third, tmp_path / "w.tar.zst").path.read_bytes()
+    assert _packed(_unpack(place, newest, "third")) == expected
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_other_formats_can_be_deltas(
+    place: Workspace, after: Path, first: Path, whole: Path, tmp_path: Path, ending: str
+) -> None:
+    small = pack(after, tmp_path / f"d{ending}", against=machine.other_side(first)).path
+    assert _packed(_unpack(place, small, "second", first)) == whole.read_bytes()
+
+
+def test_the_same_delta_wherever_it_is_made_and_whatever_is_known(
+    place: Workspace, after: Path, first: Path, delta: Path, tmp_path: Path
+) -> None:
+    against = machine.other_side(first)
+    choice = archives.Choice(settings=place.settings)
+    for number in range(2):
+        again = pack(after, tmp_path / f"{number}.tar.zst", against=against, choice=choice, threads=1 + number).path
+        assert again.read_bytes() == delta.read_bytes()
+
+
+def test_who_has_only_tar_is_told(delta: Path, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=zstandard.ZstdDecompressor().stream_reader(delta.open("rb")), mode="r|") as tar:
+        names = [member.name for member in tar if member.isfile()]
+    assert names[0] == DELTA_NOTE
+    prefix = extract(delta, tmp_path / "p")
+    assert "trainenv unpack" in (prefix / DELTA_NOTE).read_text()
+    done = subprocess.run([prefix / "bin/conda-unpack"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert DELTA_NOTE in done.stderr
+
+
+def test_a_damaged_file_in_the_archive_that_is_named(
+    place: Workspace, first: Path, delta: Path, tmp_path: Path
+) -> None:
+    broken = bytearray(first.read_bytes())
+    manifest = archives.read_manifest(first)
+    with reading.opened(first) as (_, _, frames):
+        victim = next(file for file in manifest.files if file.path == BIG_BINARY)
+        broken[frames[victim.frame].start + 2000] ^= 1
+    (tmp_path / "broken").write_bytes(broken)
+    with pytest.raises(ArchiveError, match="broken is damaged"):
+        _unpack(place, delta, "second", tmp_path / "broken")
+    assert not place.settings.prefix_of("second").exists()
+
+
+# Manifests of machines
+
+
+def test_the_manifest_of_a_machine_is_small_and_serves(
+    place: Workspace, after: Path, first: Path, delta: Path, whole: Path, trainenv: RunCommand, tmp_path: Path
+) -> None:
+    _unpack(place, first, "first")
+    file = tmp_path / "b.manifest"
+    done = trainenv(place, "env", "manifest", "-o", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "1 environments" in done.stdout
+    again = subprocess.run(
+        [*_program(place), "env", "manifest", "-n", "first"], stdout=subprocess.PIPE, check=True
+    ).stdout
+    assert again == file.read_bytes()
+    assert file.stat().st_size < 2000
+    made = pack(after, tmp_path / "d.tar.zst", against=machine.other_side(file))
+    assert made.path.read_bytes() == delta.read_bytes()
+
+
+def _program(place: Workspace) -> list[str]:
+    from tests.conftest import program
+
+    return program(place)
+
+
+def test_the_manifest_as_json_lists_what_an_archive_would(place: Workspace, first: Path, trainenv: RunCommand) -> None:
+    _unpack(place, first, "first")
+    done = trainenv(place, "env", "manifest", "--json")
+    (shown,) = json.loads(done.stdout)
+    expected = {
+        file.path: (file.kind, file.mode, file.size, file.sha256, file.target)
+        for file in archives.read_manifest(first).files
+        if not file.is_tool and file.path != "conda-meta/trainenv/relocation.json"
+    }
+    assert expected == {
+        file["path"]: (file["kind"], file["mode"], file.get("size", 0), file.get("sha256", ""), file.get("target", ""))
+        for file in shown["files"]
+    }
+    assert shown["name"] == "first"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text",
+        zstandard.compress(b"{}"),
+        zstandard.compress(b"[" * 100_000),
+        zstandard.compress(b'{"manifest":1,"environments":[],"contents":"xyz"}'),
+        zstandard.compress(b'{"manifest":1,"environments":[{}],"contents":""}'),
+        zstandard.compress(bytes(300 << 20)),
+    ],
+)
+def test_what_is_no_manifest_is_said_to_be_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UsageError, match="neither an archive nor a manifest"):
+        machine.other_side(tmp_path / "file")
+    with pytest.raises(UsageError):
+        machine.other_side(tmp_path / "missing")
+
+
+# Hostile ones
+
+
+def _first_absent(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(file for file in document["files"] if file.get("absent") and "occurrences" not in file)
+    return found
+
+
+def _other_content(document: dict[str, Any]) -> None:
+    _first_absent(document)["sha256"] = "0" * 16
+
+
+def _other_proof(document: dict[str, Any]) -> None:
+    document["against"]["sha256"] = "0" * 64
+
+
+def _no_against(document: dict[str, Any]) -> None:
+    del document["against"]
+
+
+def _whole_digest(document: dict[str, Any]) -> None:
+    _first_absent(document)["sha256"] = "0" * 64
+
+
+def _short_digest_in_tar(document: dict[str, Any]) -> None:
+    found = next(file for file in document["files"] if file["kind"] == "file" and not file.get("absent"))
+    found["sha256"] = found["sha256"][:16]
+
+
+def _absent_folder(document: dict[str, Any]) -> None:
+    found = next(file for file in document["files"] if file["kind"] == "folder")
+    found["absent"] = True
+
+
+def _absent_and_placed(document: dict[str, Any]) -> None:
+    _first_absent(document)["frame"] = 0
+
+
+def _absent_outside(document: dict[str, Any]) -> None:
+    _first_absent(document)["path"] = "../../evil"
+
+
+def _bad_names(document: dict[str, Any]) -> None:
+    document["against"]["names"] = [1]
+
+
+def _huge(document: dict[str, Any]) -> None:
+    _first_absent(document)["size"] = 1 << 62
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *(_other_content, _other_proof, _no_against, _whole_digest, _short_digest_in_tar, _absent_folder),
+        *(_absent_and_placed, _absent_outside, _bad_names, _huge),
+    ],
+)
+def test_a_forged_delta_is_refused(
+    place: Workspace, first: Path, delta: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    _unpack(place, first, "first")
+    manifest, contents = _parts(delta)
+    forged = tmp_path / "forged.tar.zst"
+    document = json.loads(manifest.to_json())
+    edit(copy.deepcopy(document))
+    _forge(forged, manifest, contents, edit_document=edit)
+    listing = {path: path.lstat().st_mode for path in sorted(tmp_path.rglob("*"))}
+    with pytest.raises(ArchiveError):
+        _unpack(place, forged, "second")
+    assert not place.settings.prefix_of("second").exists()
+    now = {path for path in tmp_path.rglob("*") if ".trainenv" not in path.parts and "cache" not in path.parts}
+    assert now <= listing.keys()
+
+
+def test_flipped_bits_never_give_another_environment(
+    place: Workspace, first: Path, delta: Path, whole: Path, tmp_path: Path
+) -> None:
+    _unpack(place, first, "first")
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    content = delta.read_bytes()
+    refused = 0
+    for number in range(25):
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (tmp_path / "flipped").write_bytes(changed)
+        try:
+            made = _unpack(place, tmp_path / "flipped", f"flipped{number}")
+        except ArchiveError:
+            refused += 1
+        else:
+            assert _packed(made) == whole.read_bytes()
+    assert refused > 18
+
+
+def test_the_other_side_counts_no_tools(first: Path) -> None:
+    manifest: Manifest = archives.read_manifest(first)
+    tools = {file.sha256 for file in manifest.files if file.is_tool}
+    assert not any(map(of_manifests([manifest]).has, tools))
+    assert relocation_json(PLACEHOLDER, manifest.files)
