@@ -591,9 +591,13 @@ class Workspace:
         stage: str = "train",
         conda_env: str | None = None,
         name: str | None = None,
+        executor: str = "local",
+        resources: Mapping[str, object] | None = None,
         **parameters: object,
     ) -> Task:
-        """Start a task; it runs on by itself. ``name`` is what to call it.
+        """Start a task; it runs on by itself. ``name`` is what to call it, ``executor`` what runs it.
+
+        ``resources`` say otherwise than the method what it takes: ``{"gpus": 2, "memory": "8GB", "time": "2h"}``.
 
         Parameters come by keyword, or in ``given`` where one is called like an argument of this method.
         """
@@ -603,7 +607,17 @@ class Workspace:
         values = {**(given or {}), **parameters}
         checked_parameters(found, values)
         environment, prefix = method_environment.find(self.settings, found, stage, self.reporter, conda_env)
-        return start(self.settings, found, values, stage=stage, conda_env=environment, name=name, prefix=prefix)
+        return start(
+            self.settings,
+            found,
+            values,
+            stage=stage,
+            conda_env=environment,
+            name=name,
+            prefix=prefix,
+            executor=executor,
+            resources=resources,
+        )
 
     def train(
         self,
@@ -614,10 +628,15 @@ class Workspace:
         stage: str = "train",
         conda_env: str | None = None,
         name: str | None = None,
+        executor: str = "local",
+        resources: Mapping[str, object] | None = None,
         **parameters: object,
     ) -> Task:
         """Start a task and wait for its end. See ``start``."""
-        return self.start(method, given, stage=stage, conda_env=conda_env, name=name, **parameters).wait()
+        values = {**(given or {}), **parameters}
+        return self.start(
+            method, values, stage=stage, conda_env=conda_env, name=name, executor=executor, resources=resources
+        ).wait()
 
     def waiting(self, task: Task) -> Iterator[Task]:
         """A task each time that it stands otherwise in its queue, until it waits no more."""
@@ -691,6 +710,7 @@ class Workspace:
 
     def task(self, identifier: str) -> Task:
         """One task, by its id, the start of it, or its name. Raises ``TaskError``."""
-        from trainenv.training import index
+        from trainenv.training import current, index
 
-        return index.find(self.settings, identifier)
+        found = index.find(self.settings, identifier)
+        return current(found) if found.active and found.executor != "local" else found

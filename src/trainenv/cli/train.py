@@ -22,6 +22,11 @@ from trainenv.training import Task
     "--conda-env", metavar="NAME", type=ENVIRONMENT, help="Run in this environment instead of the method's conda_env."
 )
 @click.option("--name", metavar="NAME", help="What to call the task.")
+@click.option("--gpus", type=int, metavar="N", help="How many GPUs it gets.")
+@click.option("--cpus", type=int, metavar="N", help="How many CPUs it gets.")
+@click.option("--memory", metavar="SIZE", help="How much memory it gets, such as 8GB.")
+@click.option("--time", metavar="TIME", help="How long it may run, such as 2h.")
+@click.option("--executor", default="local", show_default=True, metavar="NAME", help="What runs it.")
 @click.option("--detach", is_flag=True, help="Return at once; the task runs on.")
 @json_option
 @click.pass_context
@@ -32,25 +37,40 @@ def train(
     stage: str,
     conda_env: str | None,
     name: str | None,
+    gpus: int | None,
+    cpus: int | None,
+    memory: str | None,
+    time: str | None,
+    executor: str,
     detach: bool,
     as_json: bool,
 ) -> int:
     """Run a training method in the environment that its conda_env names.
 
     The log appears as it is written. Ctrl-C cancels the task; a closed terminal does not. A task that asks for
-    GPUs, CPUs or memory waits until they are free, first come, first served.
+    GPUs, CPUs or memory waits until they are free, first come, first served. --gpus, --cpus, --memory and --time
+    say otherwise than the method's resources.
 
     \b
     Example:
       trainenv train breast_cancer_sgd --set epochs=20 --set learning_rate=0.01
     """
     place = workspace(ctx, as_json=as_json)
-    task = place.start(method, _parameters(settings), stage=stage, conda_env=conda_env, name=name)
+    asked = {"gpus": gpus, "cpus": cpus, "memory": memory, "time": time}
+    task = place.start(
+        method,
+        _parameters(settings),
+        stage=stage,
+        conda_env=conda_env,
+        name=name,
+        executor=executor,
+        resources={word: value for word, value in asked.items() if value is not None},
+    )
     if detach:
         if as_json:
             print_json(task.to_json())
         else:
-            begun = "Started task" if task.ticket is None else "Queued task"
+            begun = "Queued task" if task.status == "queued" else "Started task"
             print(f"{begun} {task.id}. Follow it: trainenv task logs -f {task.id}")
         return 0
     if not as_json:

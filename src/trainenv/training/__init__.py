@@ -11,23 +11,23 @@ import importlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trainenv.training.chart import draw
-    from trainenv.training.executor import Executor, LocalExecutor
+    from trainenv.training.executor import Executor, supervisor_command
     from trainenv.training.method import BrokenMethod, Method, list_methods, load_method
     from trainenv.training.method_checks import problems
     from trainenv.training.method_editing import new_method, set_environment
     from trainenv.training.parameters import checked_parameters
-    from trainenv.training.run import Event, cancel, follow, start, wait, waiting
+    from trainenv.training.run import Event, cancel, current, follow, start, wait, waiting
     from trainenv.training.task import Task, list_tasks, load_task, remove_tasks
 
 __all__ = [
     "BrokenMethod",
     "Event",
     "Executor",
-    "LocalExecutor",
     "Method",
     "Task",
     "cancel",
     "checked_parameters",
+    "current",
     "draw",
     "follow",
     "list_methods",
@@ -39,18 +39,19 @@ __all__ = [
     "remove_tasks",
     "set_environment",
     "start",
+    "supervisor_command",
     "wait",
     "waiting",
 ]
 
 _MODULES = {
     "chart": ("draw",),
-    "executor": ("Executor", "LocalExecutor"),
+    "executor": ("Executor", "supervisor_command"),
     "method": ("BrokenMethod", "Method", "list_methods", "load_method"),
     "method_checks": ("problems",),
     "method_editing": ("new_method", "set_environment"),
     "parameters": ("checked_parameters",),
-    "run": ("Event", "cancel", "follow", "start", "wait", "waiting"),
+    "run": ("Event", "cancel", "current", "follow", "start", "wait", "waiting"),
     "task": ("Task", "list_tasks", "load_task", "remove_tasks"),
 }
 

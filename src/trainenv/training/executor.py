@@ -1,156 +1,112 @@
-"""What runs a task. ``LocalExecutor`` runs it on this machine, below a supervisor process."""
+"""What runs tasks: an executor. ``local`` runs them on this machine; packages can bring others.
+
+A package names its class in the entry-point group ``trainenv.executors``, and ``train --executor NAME`` uses it.
+``docs/executors.md`` tells how to write one.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
 
 import trainenv
-from trainenv import locks
-from trainenv.errors import TaskError
-from trainenv.settings import Limits, Settings
-from trainenv.training import processes, record
-from trainenv.training.resources import Resources
+from trainenv.errors import TaskError, UsageError
+from trainenv.settings import Settings
 from trainenv.training.task import Task, reload
 
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from trainenv.training.supervisor import main; main(sys.argv[2:])"
+GROUP = "trainenv.executors"
+LOCAL = "local"
 
-_STARTING_SECONDS = 5.0
-
-
-class Executor(Protocol):
-    """Runs tasks somewhere, and answers for them."""
-
-    def submit(self, task: Task) -> Task:
-        """Start a queued task; returns once it is accepted. Raises ``TrainenvError`` if it is not."""
-
-    def poll(self, task: Task) -> Task:
-        """The task as it stands now."""
-
-    def cancel(self, task: Task) -> None:
-        """Ask for the task's end; returns at once. Raises ``TaskError`` if nothing of it runs."""
+_BOOT = """\
+import sys
+sys.path.append(sys.argv[1])
+from trainenv.training.supervisor import main
+sys.exit(main(sys.argv[2:]))
+"""
+_READ_BYTES = 1 << 16
+_SHORTEST_POLL_SECONDS = 0.005
+_POLL_SECONDS = 0.05
+_QUEUED_POLL_SECONDS = 0.2
 
 
-class LocalExecutor:
-    """Runs tasks on this machine. The environment's lock is held shared while a task runs."""
+class Executor:
+    """Runs tasks somewhere, and answers for them.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def submit(self, task: Task) -> Task:
-        """Start the task's supervisor and return once it has started the code, or waits for its turn.
-
-        Raises ``EnvironmentBusyError`` while the environment is being changed, and ``TaskError`` if
-        no supervisor could be started or the machine has not what the task asks for.
-        """
-        queue = self._queue(task)
-        lock = locks.shared(self._settings, task.conda_env)
-        inherited = [] if lock is None else [lock]
-        read_end, write_end = os.pipe()
-        with os.fdopen(read_end, "rb") as ready:
-            try:
-                starter = _start_supervisor(task, write_end, inherited, queue)
-            except OSError as error:
-                raise TaskError("the task's supervisor can't be started", cause=error.strerror or str(error)) from None
-            finally:
-                for descriptor in (write_end, *inherited):
-                    os.close(descriptor)
-            accepted = ready.read()
-        starter.wait()
-        if not accepted:
-            *_, last = task.log_file.read_text(errors="replace").splitlines() or ["it said nothing"]
-            raise TaskError("the task's supervisor can't be started", cause=last)
-        return reload(task)
-
-    def _queue(self, task: Task) -> dict[str, object] | None:
-        """Where the task waits for what it needs, as its supervisor is told; None if it needs not wait."""
-        resources = Resources(**task.resources)
-        limits = self._settings.limits
-        if resources == Resources(time=resources.time) and limits == Limits():
-            return None
-        from dataclasses import asdict
-
-        from trainenv.training import needs, queue
-
-        variables = os.environ | task.environment
-        need = needs.need_of(
-            self._settings, resources, method=Path(task.working_folder), prefix=Path(task.prefix), variables=variables
-        )
-        if need is None:
-            return None
-        nvml = None
-        if need.gpus and not isinstance(self._settings.gpus, int):
-            import pynvml
-
-            nvml = os.path.dirname(pynvml.__file__)
-        return {"folder": str(queue.folder_of(self._settings.queue_dir)), "need": asdict(need), "nvml": nvml}
-
-    def poll(self, task: Task) -> Task:
-        """The task as it stands now."""
-        return reload(task)
-
-    def cancel(self, task: Task) -> None:
-        """Ask the supervisor to end the code (see ``cancel_local``)."""
-        cancel_local(task)
-
-
-def cancel_local(task: Task) -> None:
-    """Ask the task's supervisor to end the code, or to wait no more. Of a lost task, end what still runs.
-
-    Raises ``TaskError`` if the task has ended or runs on another machine.
+    One is made, without arguments, whenever something is to be done with a task; what it has to know of
+    a task later, such as the number of a job, it keeps in the task's folder. A task is a folder that
+    both sides see; ``supervisor_command`` is what has to run where the task's code shall run.
     """
-    current = _in_hands(task)
-    if current.host != os.uname().nodename:
-        raise TaskError(f"task {task.id} runs on {current.host}", hint="Cancel it there")
-    if current.status == "running" or current.ticket:
-        pid = current.supervisor["pid"]
-        assert isinstance(pid, int)
-        processes.send(signal.SIGTERM, [pid])
-    elif current.status == "lost":
-        _end_orphans(current)
-    else:
-        raise TaskError(f"task {task.id} can't be cancelled", cause=f"it is {current.status}")
+
+    def submit(self, task: Task, settings: Settings) -> Task:
+        """Start a queued task; returns it once it is accepted.
+
+        Raises ``TrainenvError`` if it is not; then the task is removed.
+        """
+        raise NotImplementedError
+
+    def cancel(self, task: Task) -> None:
+        """Ask for the end of a task that waits or runs; returns at once. Raises ``TaskError`` if nothing of it runs."""
+        raise NotImplementedError
+
+    def poll(self, task: Task) -> Task:
+        """The task as it stands now: as its folder says it, unless the executor knows better (``lost``)."""
+        return reload(task)
+
+    def stream(self, task: Task) -> Iterator[bytes]:
+        """What the task's code writes, from its first byte, as it comes, until the task has ended."""
+        with open(task.log_file, "rb", buffering=0) as log:
+            heard = time.monotonic()
+            ended = False
+            while True:
+                data = log.read(_READ_BYTES)
+                if data:
+                    yield data
+                    heard = time.monotonic()
+                    continue
+                if ended:
+                    return
+                current = self.poll(task)
+                ended = not current.active
+                if not ended:
+                    # Soon after the last line the next one is near, and so is the first after the start.
+                    longest = _QUEUED_POLL_SECONDS if current.status == "queued" else _POLL_SECONDS
+                    time.sleep(min(longest, max(_SHORTEST_POLL_SECONDS, (time.monotonic() - heard) / 20)))
 
 
-def _in_hands(task: Task) -> Task:
-    """The task as it stands, once its starter has handed it to a supervisor: that takes a moment."""
-    give_up_at = time.monotonic() + _STARTING_SECONDS
-    while (current := reload(task)).status == "queued" and not current.ticket and time.monotonic() < give_up_at:
-        time.sleep(0.02)
-    return current
+def named(name: str) -> Executor:
+    """The executor of this name. Raises ``UsageError`` if there is none, ``TaskError`` if it can't be loaded."""
+    if name == LOCAL:
+        found: Executor = import_module("trainenv.training.local").LocalExecutor()
+        return found
+    from importlib.metadata import entry_points
+
+    known = {each.name: each for each in entry_points(group=GROUP)}
+    if name not in known:
+        raise UsageError(f"there is no executor {name!r}", hint=f"Installed are: {', '.join(sorted({LOCAL, *known}))}")
+    try:
+        made = known[name].load()()
+    except Exception as error:
+        raise TaskError(f"executor {name!r} can't be loaded", cause=f"{known[name].value}: {error}") from None
+    if not isinstance(made, Executor):
+        raise TaskError(f"executor {name!r} can't be used", cause=f"{known[name].value} is no trainenv Executor")
+    return made
 
 
-def _end_orphans(task: Task) -> None:
-    """End what still runs of a task without supervisor, known by the variable that it was given."""
+def supervisor_command(task: Task) -> list[str]:
+    """The command that runs a task to its end, in the foreground. It needs this trainenv, the folder, the environment.
 
-    def orphans() -> list[int]:
-        return processes.with_variable(record.TASK_DIR_VARIABLE, str(task.folder))
-
-    if not orphans():
-        raise TaskError(f"nothing of task {task.id} runs any more", cause=task.error or "")
-    processes.end_all(orphans, task.grace_seconds)
+    On SIGTERM or SIGINT it cancels the task: its code has ``grace_seconds`` to end itself. Its exit code is 0
+    if the task is ``done``.
+    """
+    return boot(task, {"ready": -1, "inherited": [], "queue": None, "foreground": True})
 
 
-def _start_supervisor(
-    task: Task, ready: int, inherited: list[int], queue: dict[str, object] | None
-) -> subprocess.Popen[bytes]:
-    """Start ``supervisor.main``, of this very trainenv, in a session of its own."""
+def boot(task: Task, options: dict[str, object]) -> list[str]:
+    """The command line of a task's supervisor, of this very trainenv (see ``supervisor.main``)."""
     assert trainenv.__file__ is not None
     source_folder = Path(trainenv.__file__).resolve().parent.parent
-    options = {"ready": ready, "inherited": inherited, "queue": queue}
-    with open(task.log_file, "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(source_folder), str(task.folder), json.dumps(options)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-            pass_fds=(ready, *inherited),
-        )
+    return [sys.executable, "-I", "-S", "-c", _BOOT, str(source_folder), str(task.folder), json.dumps(options)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import shlex
 from collections.abc import Callable
@@ -19,21 +18,17 @@ from typing import Any, TypeVar
 
 from trainenv.errors import MethodError, UsageError
 from trainenv.settings import checked_name
-from trainenv.sizes import parse_size
 from trainenv.training.method import FILE_NAME, STAGES, Method, Stage
 from trainenv.training.method_yaml import MethodFileError, Section, parse
 from trainenv.training.metric_lines import POSITIONS
 from trainenv.training.parameters import FORMATS, TYPES, Parameter, closest
 from trainenv.training.passing import STYLES, variables
-from trainenv.training.resources import Resources
+from trainenv.training.resources import Resources, parsed
 
 SCHEMA = "method.schema.json"
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_DURATION = re.compile(rf"{_DURATION_PART.pattern}(\s*{_DURATION_PART.pattern})*")
 _TYPE_OF = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 T = TypeVar("T")
@@ -258,53 +253,19 @@ def _resources(top: Section) -> Resources:
     section = top.section("resources")
     if section is None:
         return Resources()
-    section.allow(tuple(schema()["properties"]["resources"]["properties"]))
-    gpus = section.attempt(lambda: _count(section, "gpus", 0), None)
-    gpu_memory = section.attempt(lambda: _size(section, "gpu_memory"), None)
-    if gpu_memory is not None and not gpus:
+    words = tuple(schema()["properties"]["resources"]["properties"])
+    section.allow(words)
+    found = {word: section.attempt(lambda word=word: _resource(section, word), None) for word in words}  # type: ignore[misc]
+    if found["gpu_memory"] is not None and not found["gpus"]:
         raise section.refusal("gpu_memory", "it is what each of the GPUs must have free", "Say how many: gpus: 1")
-    return Resources(
-        gpus=gpus,
-        gpu_memory=gpu_memory,
-        cpus=section.attempt(lambda: _count(section, "cpus", 1), None),
-        memory=section.attempt(lambda: _size(section, "memory"), None),
-        time=section.attempt(lambda: _duration(section, "time"), None),
-    )
+    return Resources(**found)
 
 
-def _count(section: Section, word: str, least: int) -> int | None:
-    value = section.value(word)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise section.refusal(word, f"it must be a whole number, {least} or more")
-    return value
-
-
-def _size(section: Section, word: str) -> int | None:
-    """Bytes: a number of them, or text such as ``8GB`` or ``512 MiB``."""
-    value = section.value(word)
-    if value is None:
-        return None
+def _resource(section: Section, word: str) -> Any:
     try:
-        size = parse_size(value)
-    except ValueError:
-        size = 0
-    if size <= 0:
-        raise section.refusal(word, "it must be a size above 0", "Write it as 8GB or 512MiB")
-    return size
-
-
-def _duration(section: Section, word: str) -> float | None:
-    """Seconds: a number of them, or text such as ``2h`` or ``1h 30m``."""
-    value = section.value(word)
-    if value is None:
-        return None
-    if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
-        value = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(value))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise section.refusal(word, "it must be a time above 0", "Write it as 90s, 30m, 2h or 1h 30m")
-    return float(value)
+        return parsed(word, section.value(word))
+    except UsageError as error:
+        raise section.refusal(word, error.message, error.hint) from None
 
 
 def _metrics(top: Section) -> tuple[str, ...]:

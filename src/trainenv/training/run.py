@@ -16,16 +16,14 @@ from typing import Any
 from trainenv.errors import MethodError, TaskError, TrainenvError
 from trainenv.settings import Settings
 from trainenv.training import code, metrics, surroundings
-from trainenv.training.executor import Executor, LocalExecutor, cancel_local
+from trainenv.training import executor as executors
 from trainenv.training.method import Method
 from trainenv.training.parameters import checked_parameters
 from trainenv.training.provenance import GitQuestion
-from trainenv.training.task import Task, create, load_task, reload
+from trainenv.training.task import Task, create, with_standings
 
-_POLL_SECONDS = 0.05
 _SHORTEST_POLL_SECONDS = 0.005
-_QUEUED_POLL_SECONDS = 0.2
-_READ_BYTES = 1 << 16
+_POLL_SECONDS = 0.2
 _LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 
 
@@ -53,14 +51,16 @@ def start(
     name: str | None = None,
     prefix: Path,
     grace_seconds: float = 10.0,
-    executor: Executor | None = None,
+    executor: str = executors.LOCAL,
+    resources: Mapping[str, object] | None = None,
 ) -> Task:
     """Start ``stage`` of ``method`` in the environment at ``prefix``; returns once its code runs, or has to wait.
 
     The environment's name is ``conda_env``, else the one that the method names; ``name`` is what to call
     the task. Strings in ``parameters`` are read as their types. On cancel the code has ``grace_seconds`` to end itself.
+    ``executor`` names what runs it, ``resources`` say otherwise than the method what it takes (see ``resources``).
     Code that can't be started makes a task with status ``failed`` that says why. Raises
-    ``ParameterError``, ``MethodError``, ``TaskError``, ``EnvironmentBusyError``; nothing is left of
+    ``ParameterError``, ``UsageError``, ``MethodError``, ``TaskError``, ``EnvironmentBusyError``; nothing is left of
     the task then.
     """
     values = checked_parameters(method, parameters)
@@ -70,6 +70,8 @@ def start(
             f"stage {stage!r} of method {method.name!r} names no environment",
             hint=f"Add 'conda_env: NAME' to {method.file} or give --conda-env NAME",
         )
+    taken = method.resources.changed(resources or {})
+    runner = executors.named(executor)
     git = GitQuestion(method.folder)
     files, facts = _provenance(settings.tasks_dir, method.folder, prefix)
     commit = git.answer()
@@ -94,13 +96,14 @@ def start(
         shared_database=settings.has_server,
         user=_user(),
         grace_seconds=grace_seconds,
-        resources=method.resources.to_json(),
+        executor=executor,
+        resources=taken.to_json(),
         metric_patterns=list(method.metrics),
         promised_outputs=list(method.stage(stage).outputs),
         **facts,
     )
     try:
-        return (executor or LocalExecutor(settings)).submit(task)
+        return runner.submit(task, settings)
     except TrainenvError:
         shutil.rmtree(task.folder, ignore_errors=True)
         raise
@@ -111,50 +114,38 @@ def follow(task: Task) -> Iterator[Event]:
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     reader = metrics.Reader(task.metric_patterns)
     task.require_folder()
-    with open(task.log_file, "rb", buffering=0) as log:
-        ended = False
-        heard = time.monotonic()
-        while True:
-            data = log.read(_READ_BYTES)
-            for piece in _LINE_END.split(data):
-                yield from _events(decoder.decode(piece), reader.feed(piece))
-            if data:
-                heard = time.monotonic()
-                continue
-            if ended:
-                break
-            current = reload(task)
-            ended = not current.active
-            if not ended and current.status == "queued":
-                time.sleep(_QUEUED_POLL_SECONDS)
-            elif not ended:
-                # Soon after the last line the next one is near, and so is the first after the start.
-                quiet = time.monotonic() - heard
-                time.sleep(min(_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, quiet / 20)))
+    for data in executors.named(task.executor).stream(task):
+        for piece in _LINE_END.split(data):
+            yield from _events(decoder.decode(piece), reader.feed(piece))
     yield from _events(decoder.decode(b"", final=True), reader.finish())
 
 
 def waiting(task: Task) -> Iterator[Task]:
     """The task each time that it stands otherwise in its queue, until it waits no more."""
     told = ""
-    while (current := load_task(task.folder.parent, task.id)).status == "queued":
-        if current.outcome != told:
-            told = current.outcome
-            yield current
+    while (now := with_standings([current(task)])[0]).status == "queued":
+        if now.outcome != told:
+            told = now.outcome
+            yield now
         # The last few hear soon of their turn; many that wait do not keep the machine busy with asking.
-        time.sleep(min(2.0, _QUEUED_POLL_SECONDS + (current.ahead or 0) / 20))
+        time.sleep(min(2.0, _POLL_SECONDS + (now.ahead or 0) / 20))
+
+
+def current(task: Task) -> Task:
+    """The task as it stands now, as its executor says. Raises ``TaskError`` if it has been removed."""
+    return executors.named(task.executor).poll(task)
 
 
 def wait(task: Task, timeout: float | None = None) -> Task:
     """The task once it has ended. Raises ``TaskError`` if that takes over ``timeout`` seconds."""
     give_up_at = None if timeout is None else time.monotonic() + timeout
     began = time.monotonic()
-    while (current := reload(task)).active:
+    while (found := current(task)).active:
         now = time.monotonic()
         if give_up_at is not None and now >= give_up_at:
-            raise TaskError(f"task {task.id} is still {current.status} after {timeout:g} s")
-        time.sleep(min(_QUEUED_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, (now - began) / 20)))
-    return current
+            raise TaskError(f"task {task.id} is still {found.status} after {timeout:g} s")
+        time.sleep(min(_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, (now - began) / 20)))
+    return found
 
 
 def cancel(task: Task) -> Task:
@@ -162,7 +153,11 @@ def cancel(task: Task) -> Task:
 
     Raises ``TaskError`` if nothing of it runs here any more.
     """
-    cancel_local(task)
+    runner = executors.named(task.executor)
+    found = runner.poll(task)
+    if not found.active and found.status != "lost":
+        raise TaskError(f"task {task.id} can't be cancelled", cause=f"it is {found.status}")
+    runner.cancel(found)
     return wait(task)
 
 

@@ -41,25 +41,30 @@ _IMPORTABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "importab
 _CANCELLING = (signal.SIGTERM, signal.SIGINT)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     """Run a task to its end. The arguments are the task's folder and, as JSON, how to begin.
 
     ``ready`` is the write end of a pipe: one byte says that the code has started, could not be (then the
     record says why), or waits for its turn. ``inherited`` are descriptors (the environment's lock) that are
     held and passed on to the code. ``queue`` says where the task waits for what it needs, if it needs something.
+    In the ``foreground`` this process is what its executor started, which has given it what it needs already.
+    Returns 0 if the task is done, else 1.
     """
     folder = arguments[0]
     options = json.loads(arguments[1])
-    if os.fork() != 0:  # The starter needs no zombie of ours, and we can't get a terminal again.
+    # The starter needs no zombie of ours, and we can't get a terminal again.
+    if not options["foreground"] and os.fork() != 0:
         os._exit(0)
     signals = _listen()
     processes.become_subreaper()
     task = record.read(folder)
-    task.update(supervisor=processes.identity(os.getpid()))
+    task.update(supervisor=processes.identity(os.getpid()), host=os.uname().nodename)
     ready = _Ready(options["ready"])
     inherited = options["inherited"]
     place = None
     try:
+        if options["foreground"]:
+            inherited = _using_environment(task)
         if options["queue"]:
             place = _join(folder, options["queue"])
             inherited = [*inherited, place.descriptor]
@@ -68,7 +73,7 @@ def main(arguments: list[str]) -> None:
                 task.update(status="cancelled", finished=record.now(), reason="cancelled", ticket=None)
                 _write_patiently(folder, task)
                 announce(task)
-                return
+                return 1
             assert place.grant is not None
             task.update(gpus=list(place.grant.gpus), cpus=list(place.grant.cpus), ticket=None)
         task.update(status="running", started=record.now())
@@ -80,7 +85,7 @@ def main(arguments: list[str]) -> None:
             place.leave()
         _write_patiently(folder, task)
         announce(task)
-        return
+        return 1
     finally:
         ready.tell()
     announce(task)
@@ -90,6 +95,19 @@ def main(arguments: list[str]) -> None:
         place.leave()
     supervision.conclude()
     announce(task)
+    return 0 if task["status"] == "done" else 1
+
+
+def _using_environment(task: dict[str, Any]) -> list[int]:
+    """The lock that says so, held where the task runs. Raises ``OSError`` while the environment is being changed."""
+    from trainenv import locks
+    from trainenv.errors import EnvironmentBusyError
+
+    try:
+        lock = locks.shared_at(Path(task["prefix"]))
+    except EnvironmentBusyError as error:
+        raise OSError(str(error)) from None
+    return [] if lock is None else [lock]
 
 
 class _Ready:
@@ -172,7 +190,7 @@ def _start_code(folder: str, task: dict[str, Any], inherited: list[int]) -> subp
         "TRAINENV_PARAMETERS": os.path.join(folder, record.PARAMETERS),
         "PYTHONPATH": os.pathsep.join([*python_path, _IMPORTABLE]),
     }
-    if task["resources"]["gpus"] is not None:
+    if task["gpus"] or task["resources"]["gpus"] == 0:
         from trainenv.training import gpus
 
         own |= gpus.visible(task["gpus"])

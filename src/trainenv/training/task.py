@@ -33,6 +33,7 @@ class Task:
     ``name`` is what its starter called it. ``status`` is ``queued``, ``running``, ``done`` (exit code 0),
     ``failed``, ``cancelled`` or ``lost`` (its supervisor is gone and left no result). Code that a signal
     ended has no ``exit_code`` but a ``signal`` (``"SIGKILL"``). ``metrics`` holds the last value of each metric.
+    ``executor`` names what runs it (see ``executor.Executor``).
     ``resources`` are those that it asks for (see ``resources.Resources``), ``gpus`` and ``cpus`` the ids of
     those that it got. While it waits for them ``ticket`` says where, and ``waiting_for`` what (``"1 GPU"``),
     with so many ``ahead`` that want the same; these two are never written. ``reason`` is ``"cancelled"``,
@@ -64,6 +65,7 @@ class Task:
     user: str
     supervisor: dict[str, object]
     grace_seconds: float
+    executor: str = "local"
     resources: dict[str, Any] = field(default_factory=dict)
     gpus: list[str] = field(default_factory=list)
     cpus: list[int] = field(default_factory=list)
@@ -331,5 +333,10 @@ def _read(folder: Path) -> Task:
 
 
 def _supervised(task: Task) -> bool:
-    """Whether the task's supervisor lives. One on another machine can't be seen and is trusted."""
+    """Whether the task's supervisor lives. One on another machine can't be seen and is trusted.
+
+    So is an executor that has not started one yet.
+    """
+    if task.executor != "local" and task.status == "queued":
+        return True
     return task.host != os.uname().nodename or processes.alive(task.supervisor)
