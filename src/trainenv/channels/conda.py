@@ -9,23 +9,23 @@ import asyncio
 import atexit
 import gc
 import os
-import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-from trainenv.channels import answers, cache_health, digests, package_check, patience
+from trainenv.channels import answers, cache_health, digests, failures, package_check, patience
 from trainenv.channels.access import Access
 from trainenv.channels.conflicts import Machine, conda_lines, way_out
+from trainenv.channels.package_progress import InstallProgress
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
-from trainenv.errors import ChannelError, DiskFullError, InstallError, SolveError, TrainenvError
-from trainenv.progress import Reporter, Step, carried
+from trainenv.errors import ChannelError, InstallError, SolveError, TrainenvError
+from trainenv.progress import Reporter, carried
 from trainenv.settings import Settings
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def addresses_of(settings: Settings, name: str, access: Access) -> list[Source]:
         except InvalidChannelError as error:
             raise ChannelError(
                 f"{without_credentials(text)!r} is not a channel",
-                cause=_one_line(str(error)),
+                cause=failures.one_line(str(error)),
                 hint="Name it, or give its URL or folder",
             ) from None
 
@@ -237,28 +237,28 @@ def solve(
             exclude_newer=cutoff,
         )
 
-    (cache_dir / "repodata").mkdir(parents=True, exist_ok=True)
+    _made(cache_dir / "repodata")
     try:
         try:
             records = _run(lambda: patience.patient(work(sharded=True), access.read_timeout))
         except (GatewayError, FetchRepoDataError):
             records = _run(lambda: patience.patient(work(sharded=False), access.read_timeout))
     except patience.SilenceError:
-        raise _silent(f"channel {', '.join(source.name for source in sources)}", access) from None
+        raise failures.silent(f"channel {', '.join(source.name for source in sources)}", access) from None
     except SolverError as error:
         machine = Machine({name: str(package.version) for name, package in virtual.items()}, target.is_this_machine)
         reasons = [access.public(line) for line in conda_lines(str(error), machine, _by_name(specs))]
         raise SolveError(
             "no set of packages satisfies the specification",
-            cause="; ".join(reasons) or access.public(_one_line(str(error))),
+            cause="; ".join(reasons) or access.public(failures.one_line(str(error))),
             hint=way_out(str(error)) or _asked(sources, target),
             details=reasons,
         ) from None
     except (GatewayError, FetchRepoDataError, OSError) as error:
         raise ChannelError(
             f"channel {', '.join(source.name for source in sources)} can't be read",
-            cause=access.public(_one_line(str(error))),
-            hint=_channel_hint(str(error), access),
+            cause=access.public(failures.one_line(str(error))),
+            hint=failures.channel_hint(str(error), access),
         ) from None
     if question:
         answers.keep(cache_dir, question, before, records)
@@ -278,14 +278,6 @@ def _at_their_sources(specs: Sequence[str], sources: Sequence[Source]) -> list[s
         name, separator, rest = spec.partition("::")
         found.append(f"{urls[name]}::{rest}" if separator and name in urls else spec)
     return found
-
-
-def _channel_hint(reason: str, access: Access) -> str:
-    if access.offline:
-        return "Offline, only what the cache has can be used; go online once, or name a mirror folder"
-    if re.search(r"\b40[13]\b", reason):
-        return "Name who you are to its host in ~/.netrc, or under [credentials] in trainenv.toml"
-    return "Check its name; mirrors can be named in trainenv.toml under [mirrors]"
 
 
 def match_specs(specs: Sequence[str]) -> list[MatchSpec]:
@@ -332,11 +324,10 @@ def install(
     for record, entry in zip(fresh, entries, strict=True):
         if not entry.is_there or not cache_health.is_of(entry, _archive(record)):
             _check_local_package(record)
-    cache = cache_dir / "pkgs"
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = _made(cache_dir / "pkgs")
     gate = _Gate(fresh, entries, prefix)
     with reporter.step("conda packages", unit="B") as step:
-        listener = _InstallReporter(step, gate, _coming(fresh, prefix))
+        listener = InstallProgress(step, gate.look_at, _coming(fresh, prefix))
 
         async def work() -> None:
             await rattler.install(
@@ -353,20 +344,11 @@ def install(
         try:
             _run(lambda: patience.patient(work(), access.read_timeout, waits=lambda: listener.downloads > 0))
         except patience.SilenceError:
-            raise _silent(f"the server of {', '.join(listener.being_fetched)}", access) from None
+            raise failures.silent(f"the server of {', '.join(listener.being_fetched)}", access) from None
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             if gate.refused:
                 raise gate.refusal() from None
-            text = access.public(_one_line(str(error)))
-            if "No space left" in text or "os error 28" in text:
-                raise DiskFullError(
-                    f"no space left on the disk of {prefix.parent}",
-                    cause=text,
-                    hint="Free some; nothing was changed",
-                ) from None
-            raise InstallError(
-                "a conda package could not be installed", cause=text, hint="Nothing was changed; try again"
-            ) from None
+            raise failures.install_error(str(error), access, prefix.parent) from None
         if gate.refused:
             raise gate.refusal()
         step.conclude(
@@ -395,12 +377,17 @@ def _archive(record: RepoDataRecord) -> str:
     return f"md5:{record.md5.hex()}" if record.md5 else ""
 
 
-def _silent(who: str, access: Access) -> ChannelError:
-    return ChannelError(
-        f"{who} stopped answering",
-        cause=f"nothing came for {access.read_timeout:g} s",
-        hint="Nothing was changed. Try again; read_timeout in trainenv.toml allows more seconds",
-    )
+def _made(folder: Path) -> Path:
+    """``folder`` of the package cache, made where it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstallError(
+            f"the package cache in {folder.parent} can't be written",
+            cause=error.strerror or str(error),
+            hint="cache_dir in trainenv.toml, or TRAINENV_CACHE_DIR, names another folder",
+        ) from None
+    return folder
 
 
 def _stem(record: RepoDataRecord) -> str:
@@ -430,7 +417,11 @@ def _check_local_package(record: RepoDataRecord) -> None:
     try:
         found = digests.of_file(file, kind)
     except OSError as error:
-        raise InstallError(f"package {file} can't be read", cause=error.strerror or str(error)) from None
+        raise InstallError(
+            f"package {file} can't be read",
+            cause=error.strerror or str(error),
+            hint="Its channel lists it: put it back, or index the channel again",
+        ) from None
     if found != wanted.hex():
         raise InstallError(
             f"package {file} is not what its channel says",
@@ -471,84 +462,6 @@ class _Gate:
         )
 
 
-class _InstallReporter:
-    """Passes py-rattler's events on as one step in bytes; they come from other threads.
-
-    ``sizes`` are those of the package files to be linked, by name. A file that is fetched counts twice,
-    when it comes and when it is linked.
-    """
-
-    def __init__(self, step: Step, gate: _Gate, sizes: Mapping[str, int]) -> None:
-        self._step = step
-        self._gate = gate
-        self._sizes = sizes
-        self._total = sum(sizes.values())
-        self._counting = threading.Lock()
-        self._fetched: dict[int, str] = {}
-        self._came: dict[int, int] = {}
-        self._linking: dict[int, str] = {}
-        self.downloaded = 0
-        self.fetched = 0
-        self.linked = 0
-        step.expect(self._total)
-
-    @property
-    def being_fetched(self) -> list[str]:
-        return list(self._fetched.values())
-
-    @property
-    def downloads(self) -> int:
-        """How many packages are on their way."""
-        return len(self._fetched)
-
-    def on_populate_cache_start(self, operation: int, package_name: str) -> int:
-        self._fetched[operation] = package_name
-        return operation
-
-    def on_download_start(self, cache_entry: int) -> int:
-        name = self._fetched[cache_entry]
-        with self._counting:
-            if cache_entry not in self._came:  # What broke off begins once more.
-                self._came[cache_entry] = 0
-                self.fetched += 1
-                self._total += self._sizes.get(name, 0)
-                self._step.expect(self._total)
-        self._name_work()
-        return cache_entry
-
-    def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
-        with self._counting:
-            more = max(0, progress - self._came[download_idx])
-            self._came[download_idx] += more
-            self.downloaded += more
-        self._step.advance(more)
-
-    def on_populate_cache_complete(self, cache_entry: int) -> None:
-        self._fetched.pop(cache_entry, None)
-        self._name_work()
-
-    def on_link_start(self, operation: int, package_name: str) -> int:
-        self._gate.look_at(package_name)
-        self._linking[operation] = package_name
-        self._name_work()
-        return operation
-
-    def on_link_complete(self, index: int) -> None:
-        name = self._linking.pop(index)
-        with self._counting:
-            self.linked += 1
-        self._step.advance(self._sizes.get(name, 0))
-        self._name_work()
-
-    def _name_work(self) -> None:
-        """Say what is waited for: downloads before links, of several the one that began first."""
-        fetched = [name for entry, name in tuple(self._fetched.items()) if entry in self._came]
-        for what, names in (("download", fetched), ("link", [*self._linking.values()])):
-            if names:
-                self._step.detail(f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else ""))
-                return
-
-
 def _run(work: Callable[[], Awaitable[T]]) -> T:
     """Run ``work`` in an event loop."""
     _collect_at_exit()
@@ -563,7 +476,3 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
 def _collect_at_exit() -> None:
     """Avoid py-rattler's crash while an interpreter that used it shuts down."""
     atexit.register(gc.collect)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("├─", "").replace("└─", "").replace("│", "").split())
