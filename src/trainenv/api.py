@@ -220,7 +220,7 @@ class Workspace:
         from trainenv.environments import diff
         from trainenv.environments.records import Package
 
-        def archived(file: Path) -> list[Package]:
+        def archived(file: str) -> list[Package]:
             return [Package(**vars(package), channel="") for package in self.inspect(file).manifest.packages]
 
         return diff.between(self.settings, os.fspath(before), os.fspath(after), archived)

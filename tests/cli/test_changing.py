@@ -226,3 +226,48 @@ exit $code
     assert "space" in error[0]
     assert (tmp_path / "before").read_text() == (tmp_path / "after").read_text() != ""
     assert not any(name.startswith("data-") for name in done.stdout.split()), done.stdout
+
+
+def test_on_a_disk_without_a_byte_left_one_can_go_back_and_remove(
+    tmp_path: Path, shared_cache: Path, own_home: Path
+) -> None:
+    channel = support.make_channel(tmp_path / "channel")
+    support.add_package(channel, "one")
+    support.add_package(channel, "two")
+    small = tmp_path / "small-disk"
+    small.mkdir()
+    root = tmp_path / "second"
+    root.mkdir()
+    settings = f'channels = ["{channel}"]\ncache_dir = "{shared_cache}"\nenvs_dir = "{small}"\nhost_fallback = false\n'
+    (root / "trainenv.toml").write_text(settings)
+    run = " ".join(program(Workspace(root)))
+    script = f"""set -e
+mount -t tmpfs -o size=2m tmpfs {small}
+({run} create -n data one; {run} install -n data two) 1>&2
+echo kept > {small}/kept.yml
+dd if=/dev/zero of={small}/filler bs=1 2>/dev/null || true
+set +e
+{run} remove -n data one; {run} env export data -o {small}/kept.yml
+echo $? `cat {small}/kept.yml`
+{run} env rollback data && {run} list -n data
+{run} env remove data -y && ls -A {small} {small}/.trainenv/staging {small}/.trainenv/generations
+"""
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no space left for environment 'data': the disk of" in done.stderr
+    assert "`trainenv clean` helps" in done.stderr
+    said = done.stdout
+    assert said.startswith("2 kept\n"), "the file that was there is still there"
+    assert "data is in state 1" in said
+    assert "two" not in said.split("data is in state 1")[1].split("Removed")[0]
+    assert said.split("Removed data\n")[1].split() == [
+        *(f"{small}:", ".trainenv", "filler", "kept.yml"),
+        *(f"{small}/.trainenv/generations:", f"{small}/.trainenv/staging:", ".guard"),
+    ]
+    assert str(small) not in (own_home / ".conda/environments.txt").read_text()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from trainenv import Workspace
 from trainenv.environments.diff import Change, compare
 from trainenv.environments.environment import Environment
 from trainenv.environments.records import Package
-from trainenv.errors import EnvironmentNotFoundError, TrainenvError, UsageError
+from trainenv.errors import ArchiveError, EnvironmentNotFoundError, TrainenvError, UsageError
 
 PYTHON = f"python={python_here()}"
 
@@ -59,6 +61,16 @@ def test_an_environment_is_compared_with_an_archive(place: Workspace, tmp_path: 
     place.pack(place.environment("new"), tmp_path / "new.tar.zst")
     assert _told(place.diff("old", tmp_path / "new.tar.zst")) == CHANGES
     assert place.diff(tmp_path / "new.tar.zst", "new") == []
+    with tarfile.open(tmp_path / "as-conda-pack-makes-it.tar", "w") as tar:
+        for file in place.environment("new").prefix.iterdir():
+            tar.add(file, file.name)
+    assert [change.name for change in place.diff("old", tmp_path / "as-conda-pack-makes-it.tar")] == [
+        "one",
+        "three",
+        "two",
+    ]
+    with pytest.raises(ArchiveError):
+        place.diff("old", sys.executable)
 
 
 @pytest.fixture
@@ -70,6 +82,8 @@ def test_a_lock_of_one_half_is_compared_with_that_half(workspace: Workspace, cha
     for format in ("explicit", "pylock.toml"):
         lock = _written(tmp_path, "lock", workspace.export(chat, format))
         assert workspace.diff("chat", lock) == []
+        assert workspace.diff(lock, "chat") == []
+        assert workspace.diff(lock, lock) == []
 
 
 def test_an_environment_is_compared_with_what_was_asked_for(

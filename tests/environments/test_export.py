@@ -74,6 +74,20 @@ def test_a_replaced_conda_package_comes_back_replaced(workspace: Workspace, whee
         workspace.remove("again")
 
 
+@pytest.mark.parametrize("format", ["environment.yml", "requirements.txt", "pixi.lock", "pylock.toml"])
+def test_packages_of_another_index_come_back_from_there(
+    workspace: Workspace, wheels: Path, tmp_path: Path, format: str
+) -> None:
+    elsewhere = tmp_path / "else+where"
+    support.make_wheel(elsewhere, "rare", "1.0+local")
+    file = _written(tmp_path, "r.txt", f"--find-links {elsewhere}\nrare\n")
+    made = workspace.create("chat", PYTHON, files=[file])
+    specs = [] if format in ("environment.yml", "pixi.lock") else [f"python=={made.python}"]
+    again = _again(workspace, made, format, tmp_path, *specs)
+    assert again.packages == made.packages
+    assert workspace.export(again, "pixi.lock") == workspace.export(made, "pixi.lock"), "the same to the byte"
+
+
 PROJECT = """\
 [build-system]
 requires = []

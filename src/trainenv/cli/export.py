@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from trainenv.cli.output import chosen, environment_options, json_option, print_json, print_table, workspace
+from trainenv.cli.output import chosen, environment_options, json_option, print_json, print_table, workspace, write_file
 from trainenv.environments.records import Package
-from trainenv.errors import UsageError
 
 _FORMATS = ("environment.yml", "requirements.txt", "pixi.lock", "pylock.toml", "explicit")
 
@@ -56,10 +55,7 @@ def export(
     if not output:
         sys.stdout.write(text)
         return
-    try:
-        Path(output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{output} can't be written", cause=error.strerror or str(error)) from None
+    write_file(Path(output).resolve(), text)
 
 
 @click.command()
@@ -83,7 +79,7 @@ def diff(ctx: click.Context, before: str, after: str, as_json: bool) -> int:
     if as_json:
         print_json([change.to_json() for change in changes])
     elif not changes:
-        print(f"{before} and {after} hold the same packages")
+        print(f"{before} and {after}: nothing differs")
     else:
         rows = [(change.kind, change.name, _shown(change.before), _shown(change.after)) for change in changes]
         print_table(["Change", "Name", before, after], rows)

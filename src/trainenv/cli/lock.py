@@ -11,8 +11,7 @@ import click
 from trainenv.channels.target import Target
 from trainenv.cli.changes import dry_run_option, print_plan, target_options
 from trainenv.cli.create import what_to_install
-from trainenv.cli.output import json_option, offline_option, print_json, workspace
-from trainenv.environments.records import replace_file
+from trainenv.cli.output import json_option, offline_option, print_json, workspace, write_file
 from trainenv.errors import UsageError
 
 _FORMATS = ("pixi.lock", "pylock.toml", "explicit")
@@ -82,24 +81,12 @@ def lock(
     if output == "-":
         sys.stdout.write(text)
         return
-    _write(Path(output).resolve(), text)
+    write_file(Path(output).resolve(), text)
     if as_json:
         print_json(locked.to_json())
         return
     for plan in locked.plans():
         print(f"Locked {len(plan.changes)} packages for {plan.name} in {output}")
-
-
-def _write(file: Path, text: str) -> None:
-    """All of it or nothing, except into what is no file, such as a pipe."""
-    try:
-        if file.exists() and not file.is_file():
-            file.write_text(text, encoding="utf-8")
-        else:
-            file.parent.stat()
-            replace_file(file, text.encode())
-    except OSError as error:
-        raise UsageError(f"{file} can't be written", cause=error.strerror or str(error)) from None
 
 
 def _format_of(output: str | None) -> str:

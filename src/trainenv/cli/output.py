@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,6 +17,7 @@ from trainenv.api import Workspace
 from trainenv.cli import table
 from trainenv.cli.completion import ENVIRONMENT, FOLDER
 from trainenv.environments.environment import Environment
+from trainenv.environments.records import replace_file
 from trainenv.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,6 +58,18 @@ def chosen(place: Workspace, name: str | None, prefix: str | None, argument: str
         return place.environment_at(prefix)
     assert name is not None
     return place.environment(name)
+
+
+def write_file(file: Path, text: str) -> None:
+    """All of it or nothing, except into what is no file, such as a pipe. Raises ``UsageError``."""
+    try:
+        if file.exists() and not file.is_file():
+            file.write_text(text, encoding="utf-8")
+        else:
+            file.parent.stat()
+            replace_file(file, text.encode())
+    except OSError as error:
+        raise UsageError(f"{file} can't be written", cause=error.strerror or str(error)) from None
 
 
 def print_json(value: Any) -> None:

@@ -48,7 +48,7 @@ def rename(settings: Settings, old: str, new: str, reporter: Reporter, if_busy: 
     if (old, new) in staging.finish_renames(settings):
         return
     staging.require(settings, new, exists=False)
-    with locks.exclusive(settings, old, if_busy):
+    with staging.disk_full_told(settings, old), locks.exclusive(settings, old, if_busy):
         staging.require(settings, old, exists=True)
         prefix = settings.prefix_of(old)
         carried = relocated.carried_prefix(prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from trainenv.errors import EnvironmentNotFoundError, UsageError
 from trainenv.settings import Settings
 
 _FIELDS = ("version", "build", "channel")
-_ARCHIVE_STARTS = (b"\x28\xb5\x2f\xfd", b"\x1f\x8b")
-"""How files in zstd and gzip begin; no specification begins so."""
+_TEXT_WITH_NULS = (b"\xff\xfe", b"\xfe\xff")
+"""How a text in UTF-16 begins."""
 
 Packages = list[Package]
 Side = Environment | LockedEnvironment | Specification | Packages
@@ -68,7 +69,7 @@ class Change:
         }
 
 
-def between(settings: Settings, before: str, after: str, archived: Callable[[Path], Packages]) -> list[Change]:
+def between(settings: Settings, before: str, after: str, archived: Callable[[str], Packages]) -> list[Change]:
     """What makes ``after`` of ``before``, by name; empty where nothing does.
 
     Each is the name or prefix of an environment, or a file: a lock, an archive (whose packages
@@ -86,10 +87,18 @@ def between(settings: Settings, before: str, after: str, archived: Callable[[Pat
             raise UsageError(
                 "a specification can be compared with an environment only", hint="Give the name of an environment"
             )
-    python = next((side.python for side in sides if isinstance(side, (Environment, LockedEnvironment))), None)
+    python = next(filter(None, map(_python_of, sides)), None)
     builds = _builds_in_question(sides)
     old, new = ([package for package in _packages(side, python) if builds(package)] for side in sides)
     return compare(old, new)
+
+
+def _python_of(side: Side) -> str | None:
+    if not isinstance(side, (Environment, LockedEnvironment)):
+        return None
+    needed = side.choices.requires_python if isinstance(side, LockedEnvironment) and side.choices else None
+    least = re.search(r"(?:>=|==|~=)\s*(3\.\d+(?:\.\d+)?)", needed or "")
+    return side.python or (least[1] if least else None)
 
 
 def compare(before: Iterable[Package], after: Iterable[Package]) -> list[Change]:
@@ -100,8 +109,10 @@ def compare(before: Iterable[Package], after: Iterable[Package]) -> list[Change]
     return [change for change in changes if change.kind != "changed" or change.fields]
 
 
-def _side(settings: Settings, text: str, archived: Callable[[Path], Packages]) -> Side:
+def _side(settings: Settings, text: str, archived: Callable[[str], Packages]) -> Side:
     path = Path(text).expanduser()
+    if "://" in text:
+        return archived(text)
     if os.sep not in text:
         try:
             return environment.get(settings, text)
@@ -110,12 +121,17 @@ def _side(settings: Settings, text: str, archived: Callable[[Path], Packages]) -
                 raise
     if path.is_dir():
         return environment.at(path)
-    if path.is_file():
-        with path.open("rb") as stream:
-            if stream.read(4).startswith(_ARCHIVE_STARTS):
-                return archived(path)
+    if path.is_file() and _is_no_text(path):
+        return archived(str(path))
     specification = read_file(path)
     return specification.locked or specification
+
+
+def _is_no_text(file: Path) -> bool:
+    """Whether ``file`` is no specification: an archive, of whatever kind, or a program that unpacks itself."""
+    with file.open("rb") as stream:
+        head = stream.read(8192)
+    return head.startswith(b"#!") or (b"\0" in head and not head.startswith(_TEXT_WITH_NULS))
 
 
 def _builds_in_question(sides: Iterable[Side]) -> Callable[[Package], bool]:

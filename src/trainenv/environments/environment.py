@@ -12,7 +12,7 @@ from trainenv import locks
 from trainenv.environments import registry
 from trainenv.environments.records import ENVIRONMENT_NOTE, Package, packages, python_version, read_note
 from trainenv.environments.sizes import Size, size_of
-from trainenv.environments.staging import discard, require, sweep
+from trainenv.environments.staging import discard, disk_full_told, require, sweep
 from trainenv.errors import EnvironmentNotFoundError, VerificationError
 from trainenv.settings import Settings
 
@@ -160,7 +160,7 @@ def remove(settings: Settings, name: str, if_busy: locks.IfBusy = locks.REFUSE) 
     Raises ``EnvironmentNotFoundError``, or ``EnvironmentBusyError`` while something runs in it.
     """
     own(settings, name)
-    with locks.exclusive(settings, name, if_busy):
+    with disk_full_told(settings, name), locks.exclusive(settings, name, if_busy):
         sweep(settings)
         require(settings, name, exists=True)
         registry.unregister(settings.prefix_of(name))

@@ -84,7 +84,8 @@ def environment_yml(settings: Settings, environment: Environment, *, builds: boo
         for item in locked.conda
     ]
     if locked.wheels:
-        dependencies.append({"pip": [wheel.requirement for wheel in locked.wheels]})
+        lines = [*_package_sources(environment), *(wheel.requirement for wheel in locked.wheels)]
+        dependencies.append({"pip": lines})
     content: dict[str, Any] = {
         "name": environment.name,
         "channels": _channel_names(settings, environment, locked),
@@ -138,9 +139,19 @@ def requirements_txt(settings: Settings, environment: Environment) -> str:
     ]
     hashed = all(wheel.sha256 for wheel in wheels)
     lines = [f"# Python {python_version(environment.prefix)}"] if environment.python else []
+    lines += _package_sources(environment) if own else []
     for wheel in wheels:
         lines.append(f"{wheel.requirement} \\\n    --hash=sha256:{wheel.sha256}" if hashed else wheel.requirement)
     return "\n".join(lines) + "\n"
+
+
+def _package_sources(environment: Environment) -> list[str]:
+    """The indexes and folders of wheels that requirements named, as lines in pip's format.
+
+    Those of pip's settings are left out: each machine has its own.
+    """
+    found = read_note(environment.prefix, ENVIRONMENT_NOTE).get("package_sources", [])
+    return [without_credentials(str(line)) for line in found]
 
 
 def pixi_lock(settings: Settings, environment: Environment) -> str:

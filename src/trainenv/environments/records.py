@@ -288,5 +288,9 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` beside ``path`` and rename it over: links to the old file keep their content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

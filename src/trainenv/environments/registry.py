@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -81,14 +82,29 @@ def unregister(prefix: Path) -> None:
 
 
 def _update(change: Callable[[list[str]], list[str]]) -> None:
+    """Replace the list by the changed one at once: it is conda's as well, and not to be lost on a full disk."""
     with suppress(OSError, RuntimeError):  # The latter where there is no home folder at all.
-        file = _file()
+        file = Path(os.path.realpath(_file()))
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a+", encoding="utf-8", errors="surrogateescape") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.seek(0)
-            lines = stream.read().splitlines()
-            changed = change(lines)
-            if changed != lines:
-                stream.truncate(0)
-                stream.write("".join(f"{line}\n" for line in changed))
+        while not _updated(file, change):
+            pass
+
+
+def _updated(file: Path, change: Callable[[list[str]], list[str]]) -> bool:
+    """Whether the list could be changed; False where somebody has replaced it meanwhile."""
+    with file.open("a+", encoding="utf-8", errors="surrogateescape") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if not file.exists() or os.fstat(stream.fileno()).st_ino != file.stat().st_ino:
+            return False
+        stream.seek(0)
+        lines = stream.read().splitlines()
+        changed = change(lines)
+        if changed != lines:
+            beside = file.with_name(f".{file.name}.{os.getpid()}")
+            try:
+                beside.write_text("".join(f"{line}\n" for line in changed), encoding="utf-8", errors="surrogateescape")
+                shutil.copymode(file, beside)
+                os.replace(beside, file)
+            finally:
+                beside.unlink(missing_ok=True)
+    return True

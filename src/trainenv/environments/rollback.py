@@ -74,7 +74,7 @@ def rollback(settings: Settings, name: str, to: int | None = None, if_busy: lock
     environment is in use.
     """
     own(settings, name)
-    with locks.exclusive(settings, name, if_busy):
+    with staging.disk_full_told(settings, name), locks.exclusive(settings, name, if_busy):
         staging.sweep(settings)
         staging.require(settings, name, exists=True)
         kept = {generations.number_of(folder / "prefix"): folder for folder in generations.folders(settings, name)}

@@ -6,6 +6,7 @@ requirements is taken as what it is.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -132,14 +133,14 @@ def read_file(file: Path, platform: str | None = None) -> Specification:
     if kind == "environment.yml":
         return _read_environment_yml(file, text)
     if kind == "requirements.txt":
-        file, folder = file.absolute(), Path(current_folder())
+        file, folder = _absolute(file), Path(current_folder())
         return Specification(requirements=requirement_lines.read(text, file, folder, _load_requirements))
     if kind == "pyproject.toml":
         project = pyproject.read(file, text, chosen)
         return Specification(
-            projects=(file.absolute(),),
+            projects=(_absolute(file),),
             extras=project.extras,
-            groups=tuple((file.absolute(), group) for group in project.groups),
+            groups=tuple((_absolute(file), group) for group in project.groups),
             requires_python=project.requires_python,
         )
     if kind in lockfiles.READERS:
@@ -242,6 +243,10 @@ def _load_requirements(file: Path) -> str:
     return text
 
 
+def _absolute(file: Path) -> Path:
+    return Path(os.path.abspath(file))
+
+
 def _read_text(file: Path) -> str:
     try:
         if file.is_dir():
@@ -318,15 +323,15 @@ def _read_environment_yml(file: Path, text: str) -> Specification:
                 f"variables in {file} must map names to texts", cause=f"{_shown(key)} is {_shown(value)}"
             )
     name = content.get("name")
-    folder = file.absolute().parent
+    folder = _absolute(file).parent
     return Specification(
         conda=tuple(conda),
         channels=tuple(channel for channel in channels if channel != "nodefaults"),
-        requirements=requirement_lines.of_lines(requirements, folder, _load_requirements, file.absolute()),
+        requirements=requirement_lines.of_lines(requirements, folder, _load_requirements, _absolute(file)),
         folder=folder,
         name=None if name is None else str(name),
         variables={str(key): str(value) for key, value in variables.items()},
-        files=(file.absolute(),),
+        files=(_absolute(file),),
     )
 
 

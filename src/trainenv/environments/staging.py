@@ -68,6 +68,7 @@ def staged(
     _check_characters(str(target))
     _check_characters(settings.target_prefix_of(name))
     with (
+        disk_full_told(settings, name),
         locks.exclusive(settings, name, if_busy),
         locks.part_of_cache(settings.cache_dir),
         shared_umask(settings.envs_dir),
@@ -91,14 +92,6 @@ def staged(
                 _prune(settings, name)
             else:
                 os.rename(prefix, target)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(
-                    f"no space left for environment {name!r} on {settings.envs_dir}",
-                    cause=error.strerror or "",
-                    hint="Free some, or set envs_dir in trainenv.toml to a larger disk; nothing was changed",
-                ) from None
-            raise
         finally:
             remove_tree(folder)
             os.close(descriptor)
@@ -108,12 +101,41 @@ def staged(
         cleaning.keep_within(settings, settings.max_cache_size)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def disk_full_told(settings: Settings, name: str) -> Iterator[None]:
+    """Raise ``DiskFullError`` where the block runs out of space while it changes environment ``name``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        place = error.filename or settings.envs_dir
+        raise DiskFullError(
+            f"no space left for environment {name!r}",
+            cause=f"the disk of {place} is full",
+            hint="Free some (`trainenv clean` helps), or set envs_dir in trainenv.toml to a larger disk; "
+            "nothing was changed",
+        ) from None
+
+
 def discard(settings: Settings, name: str) -> None:
     """Take environment ``name``, locked by the caller, out of sight with one rename and remove it.
 
-    Its generations go first.
+    Its generations go first. That works on a full disk as well: who removes something wants room.
     """
-    folder, descriptor = _new_folder(settings, name)
+    try:
+        folder, descriptor = _new_folder(settings, name)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        remove_tree(generations.kept_in(settings, name))
+        folder = _staging_dir(settings) / f"{name}-{os.urandom(4).hex()}"
+        os.rename(settings.prefix_of(name), folder)
+        remove_tree(folder)
+        return
     try:
         generations.drop_all(settings, name, folder)
         os.rename(settings.prefix_of(name), folder / "prefix")
@@ -295,9 +317,13 @@ def _new_folder(settings: Settings, name: str) -> tuple[Path, int]:
     make_folder(staging)
     with _guard(settings):
         folder = staging / f"{name}-{os.urandom(4).hex()}"
-        make_folder(folder)
-        (folder / "target").write_text(name)
-        descriptor = open_file(folder / "lock", os.O_RDWR)
+        try:
+            make_folder(folder)
+            (folder / "target").write_text(name)
+            descriptor = open_file(folder / "lock", os.O_RDWR)
+        except OSError:
+            remove_tree(folder)
+            raise
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     return folder, descriptor
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from trainenv.environments.records import canonical_name
 from trainenv.progress import Step, carried
@@ -17,13 +17,14 @@ _LINE = re.compile(
 class WheelProgress:
     """Moves a step in bytes forward by uv's lines, through ``hear``.
 
-    ``sizes`` are the bytes of the files to be installed, by canonical name. As with conda's, a file that is
-    fetched counts when it has come, and every one when it is in place.
+    ``sizes`` are the bytes of the files to be installed, by canonical name; those of ``remote`` are not on this
+    machine. As with conda's, a file that is fetched counts when it has come, and every one when it is in place.
     """
 
-    def __init__(self, step: Step, sizes: Mapping[str, int]) -> None:
+    def __init__(self, step: Step, sizes: Mapping[str, int], remote: Collection[str]) -> None:
         self._step = step
         self._sizes = sizes
+        self._remote = remote
         self._total = sum(sizes.values())
         self._awaited: set[str] = set()
         self._fetched = self._downloaded = 0
@@ -66,5 +67,5 @@ class WheelProgress:
         if name in self._awaited:
             self._awaited.remove(name)
             self._fetched += 1
-            self._downloaded += self._sizes.get(name, 0)
+            self._downloaded += self._sizes.get(name, 0) if name in self._remote else 0
             self._step.advance(self._sizes.get(name, 0))

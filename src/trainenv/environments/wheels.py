@@ -251,13 +251,14 @@ def install(
     ``options`` are uv's, on the platform where that is not this machine as it is, and on how and with what to build.
     """
     installed = {(each.key, each.version) for each in distributions(prefix)}
-    coming = {wheel.name: wheel.size or 0 for wheel in locked(prefix) if (wheel.name, wheel.version) not in installed}
+    new = [wheel for wheel in locked(prefix) if (wheel.name, wheel.version) not in installed]
+    remote = {wheel.name for wheel in new if not wheel.location.startswith("file:")}
     with (
         reporter.step("PyPI packages", unit="B") as step,
         private_lock(prefix / PYLOCK, access) as (pylock, descriptors),
     ):
         arguments = ["pip", "install", "-r", str(pylock), *interpreter(prefix), *options, *uv_options(folder)]
-        progress = WheelProgress(step, coming)
+        progress = WheelProgress(step, {wheel.name: wheel.size or 0 for wheel in new}, remote)
         code, output = run_uv(
             arguments,
             cache_dir=cache_dir,
@@ -281,7 +282,11 @@ def install(
         progress.finish()
     if code != 0:
         if "No space left" in output or "os error 28" in output:
-            raise DiskFullError(f"no space left on the disk of {prefix.parent}", hint="Free some; nothing was changed")
+            raise DiskFullError(
+                "no space left for the PyPI packages",
+                cause=f"the disk of {prefix.parents[3]} or of {cache_dir} is full",
+                hint="Free some (`trainenv clean` helps); nothing was changed",
+            )
         raise install_error(output, access)
 
 
