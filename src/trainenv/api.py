@@ -351,11 +351,11 @@ class Workspace:
     ) -> Archive:
         """Write an environment into one archive, while nobody can change it.
 
-        ``output`` is its file, by default called as the environment is. ``format`` is ``"tar.zst"``, ``"tar.gz"``
-        or ``"tar"``, by default what ``output`` is called. ``level`` is that of its compression (None: a quick
-        one), ``threads`` None means all. A ``self_extracting`` archive is a shell script (``NAME.sh``) that unpacks
-        itself, with a ``.tar.gz`` inside unless ``format`` says otherwise. ``filters`` are pairs as
-        ``("exclude", "*.h")`` and
+        ``output`` is its file, by default called as the environment is. ``format`` is ``"tar.zst"``, ``"tar.gz"``,
+        ``"tar"``, ``"squashfs"`` or ``"folder"``, by default what ``output`` is called. ``level`` is that of its
+        compression (None: a quick one), ``threads`` None means all. A ``self_extracting`` archive is a shell script
+        (``NAME.sh``) that unpacks itself, with a ``.tar.gz`` inside unless ``format`` says otherwise. ``filters``
+        are pairs as ``("exclude", "*.h")`` and
         ``("include", "include/python*")``, in their order; ``strip`` leaves out compiled Python, tests and static
         libraries before them. Projects installed with ``-e`` make ``editable`` ``"refuse"`` to pack,
         ``"include"`` their folders or install each as a ``"wheel"``. ``dereference`` packs what links lead

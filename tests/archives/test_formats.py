@@ -7,24 +7,27 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import tarfile
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.archives.conftest import Snapshot, make_prefix, pack, snapshot, unpack
-from tests.conftest import RunCommand
+from tests.conftest import RunCommand, program
 from trainenv import archives
-from trainenv.archives import formats
+from trainenv.archives import footer, formats
 from trainenv.archives.sources import LocalFile
 from trainenv.archives.tails import read_tail
 from trainenv.errors import ArchiveError, UsageError
 
 TARS = ["tar.gz", "tar"]
+OTHERS = [*TARS, "squashfs", "folder"]
 
 
 @pytest.fixture(scope="session")
@@ -40,14 +43,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """``small`` in each format, not to be changed."""
     folder = tmp_path_factory.mktemp("formats")
-    return {name: pack(small, folder / f"chat{formats.FORMATS[name].endings[0]}").path for name in formats.FORMATS}
+    return in_every_format(small, folder)
 
 
 @pytest.fixture(scope="session")
 def tiny_packed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """``tiny`` in each format, not to be changed."""
     folder = tmp_path_factory.mktemp("formats")
-    return {name: pack(tiny, folder / f"chat{formats.FORMATS[name].endings[0]}").path for name in formats.FORMATS}
+    return in_every_format(tiny, folder)
+
+
+def in_every_format(prefix: Path, folder: Path) -> dict[str, Path]:
+    """The archives of ``prefix``, by format."""
+    return {
+        name: pack(prefix, folder / f"chat{format.endings[0]}", format=name).path
+        for name, format in formats.FORMATS.items()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +71,17 @@ def unpacked(packed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 def test_all_formats_have_the_same_manifest(packed: dict[str, Path]) -> None:
     documents = set()
-    for archive in packed.values():
+    for name, archive in packed.items():
+        if name == "folder":
+            subprocess.run(["sha256sum", "-c", "manifest.json.sha256"], cwd=archive / "conda-meta/trainenv", check=True)
+            documents.add((archive / "conda-meta/trainenv/manifest.json").read_bytes())
+            continue
         with closing(LocalFile(archive)) as source:
             documents.add(read_tail(source)[0])
     assert len(documents) == 1
 
 
-@pytest.mark.parametrize("name", TARS)
+@pytest.mark.parametrize("name", OTHERS)
 def test_all_formats_unpack_to_the_same_environment(
     name: str, packed: dict[str, Path], unpacked: Snapshot, tmp_path: Path
 ) -> None:
@@ -75,19 +90,27 @@ def test_all_formats_unpack_to_the_same_environment(
     assert snapshot(tmp_path / "chat") == unpacked
 
 
-@pytest.mark.parametrize("name", TARS)
+@pytest.mark.parametrize("name", OTHERS)
 def test_the_same_environment_gives_the_same_bytes(name: str, packed: dict[str, Path], tmp_path: Path) -> None:
     target = tmp_path / "moved"
     unpack(packed[name], target)
-    options = {} if name == "tar" else {"threads": 1}
-    again = pack(target, tmp_path / packed[name].name, **options).path
-    assert again.read_bytes() == packed[name].read_bytes()
+    options = {"threads": 1} if formats.FORMATS[name].levels else {}
+    again = pack(target, tmp_path / packed[name].name, format=name, **options).path
+    if name == "folder":
+        assert snapshot(again) == snapshot(packed[name])
+    else:
+        assert again.read_bytes() == packed[name].read_bytes()
 
 
-@pytest.mark.parametrize("level", [1, 9])
-def test_the_level_is_the_compressors(level: int, packed: dict[str, Path], tmp_path: Path) -> None:
-    archive = pack(make_prefix(tmp_path / "chat"), tmp_path / "a.tar.gz", level=level).path
-    assert (archive.stat().st_size < packed["tar.gz"].stat().st_size) is (level == 9)
+@pytest.mark.parametrize(("name", "low", "high"), [("tar.gz", 1, 9), ("squashfs", 1, 12)])
+def test_the_level_is_the_compressors(name: str, low: int, high: int, tmp_path: Path) -> None:
+    prefix = make_prefix(tmp_path / "chat")
+    shutil.rmtree(prefix / "share")
+    chance = random.Random(3)
+    words = [chance.randbytes(chance.randrange(2, 12)).hex() for _ in range(3000)]
+    (prefix / "etc/words").write_text(" ".join(chance.choice(words) for _ in range(100_000)))
+    sizes = [pack(prefix, tmp_path / str(level), format=name, level=level).path.stat().st_size for level in (low, high)]
+    assert sizes[1] < 0.97 * sizes[0]
 
 
 def test_the_tar_inside_is_always_the_same(packed: dict[str, Path]) -> None:
@@ -149,7 +172,7 @@ def test_a_machine_without_trainenv_runs_it(environment: Path, tmp_path: Path) -
     assert subprocess.check_output([place / "bin/teller"], text=True) == f"{place}/share\n"
 
 
-@pytest.mark.parametrize("name", TARS)
+@pytest.mark.parametrize("name", [*TARS, "squashfs"])
 def test_a_damaged_archive_is_refused_or_harmless(name: str, tiny_packed: dict[str, Path], tmp_path: Path) -> None:
     """Bytes changed, cut off, put in between: the environment is the right one or there is none."""
     whole = tiny_packed[name].read_bytes()
@@ -172,14 +195,14 @@ def test_a_damaged_archive_is_refused_or_harmless(name: str, tiny_packed: dict[s
             unpack(damaged, tmp_path / "target", "/opt/chat")
         except ArchiveError as error:
             refused += 1
-            assert str(damaged) in str(error)
+            assert str(damaged) in str(error), number
         else:
             assert snapshot(tmp_path / "target") == sound, number
         shutil.rmtree(tmp_path / "target")
     assert refused > 140
 
 
-@pytest.mark.parametrize("name", TARS)
+@pytest.mark.parametrize("name", [*TARS, "squashfs"])
 def test_a_lying_index_or_footer_is_refused(name: str, tiny_packed: dict[str, Path], tmp_path: Path) -> None:
     """Sizes that can't be, and a manifest that unpacks to a gigabyte."""
     whole = tiny_packed[name].read_bytes()
@@ -197,8 +220,6 @@ def test_a_lying_index_or_footer_is_refused(name: str, tiny_packed: dict[str, Pa
 
 
 def test_a_manifest_bomb_behind_a_tar_is_refused(tiny_packed: dict[str, Path], tmp_path: Path) -> None:
-    from trainenv.archives import footer
-
     with closing(LocalFile(tiny_packed["tar"])) as source:
         ending = footer.read(source)
     assert ending is not None
@@ -221,6 +242,8 @@ CHOICES = [
     ("chat.TAR.GZ", None, "tar.gz"),
     ("chat.tgz", None, "tar.gz"),
     ("chat.tar", None, "tar"),
+    ("chat.sqfs", None, "squashfs"),
+    ("chat", "folder", "folder"),
     ("chat-1.2", None, "tar.zst"),
     ("chat-1.2", "tar.gz", "tar.gz"),
     (None, "tar", "tar"),
@@ -243,6 +266,11 @@ WRONG = [
     (["-o", "a.tar.gz", "--level", "12"], "level 12 does not exist in tar.gz. Choose one from 1 to 9"),
     (["-o", "a.tar.zst", "--level", "0"], "level 0 does not exist in tar.zst"),
     (["--threads", "0"], "0 threads"),
+    (["--format", "folder", "--level", "3"], "format folder has no --level"),
+    (["-o", "a.tar", "--format", "folder"], "Leave out the ending"),
+    (["-o", "a.squashfs", "--level", "23"], "Choose one from 1 to 22"),
+    (["--format", "squashfs", "--self-extracting"], "format squashfs can't be self-extracting"),
+    (["--format", "folder", "--sign"], "a folder can't be signed"),
     (["--format", "cab"], "'cab' is not one of"),
 ]
 
@@ -279,3 +307,158 @@ def test_python_lists_the_tar_of_a_tar_gz(packed: dict[str, Path]) -> None:
     with tarfile.open(packed["tar.gz"]) as tar:
         names = [member.name for member in tar.getmembers()]
     assert names == [file.path for file in archives.read_manifest(packed["tar.gz"]).files]
+
+
+def test_the_system_mounts_an_image(packed: dict[str, Path], tmp_path: Path) -> None:
+    """What is in it is what the manifest says, by ``unsquashfs`` as well."""
+    subprocess.run(["unsquashfs", "-q", "-n", "-d", tmp_path / "chat", packed["squashfs"]], check=True)
+    found = snapshot(tmp_path / "chat")
+    assert set(found) == {file.path for file in archives.read_manifest(packed["squashfs"]).files}
+
+
+def image_of(folder: Path, output: Path, packed: Path, *options: str) -> Path:
+    """An image made by hand of ``folder``, with manifest and footer of the archive ``packed``."""
+    with closing(LocalFile(packed)) as source:
+        ending = footer.read(source)
+    assert ending is not None
+    made: list[str | Path] = [
+        "mksquashfs",
+        folder,
+        output,
+        "-comp",
+        "zstd",
+        "-quiet",
+        "-no-progress",
+        "-no-xattrs",
+        "-all-root",
+    ]
+    subprocess.run([*made, *options], check=True)
+    size = output.stat().st_size
+    with output.open("r+b") as file:
+        digests = [hashlib.sha256(block).digest() for block in iter(lambda: file.read(4 << 20), b"")]
+        file.write(footer.of_image(ending.manifest, size, digests))
+    return output
+
+
+def _pipe(root: Path) -> None:
+    (root / "etc/tool.conf").unlink()
+    os.mkfifo(root / "etc/tool.conf")
+
+
+def _link_out(root: Path) -> None:
+    (root / "etc/tool.conf").unlink()
+    (root / "etc/tool.conf").symlink_to("/etc/passwd")
+
+
+def _folder_link(root: Path) -> None:
+    shutil.rmtree(root / "etc")
+    (root / "etc").symlink_to("/etc")
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda root: root,
+    "one more": lambda root: (root / "etc/more").write_text("x"),
+    "one less": lambda root: (root / "etc/tool.conf").unlink(),
+    "another content": lambda root: (root / "etc/tool.conf").write_text("x" * (root / "etc/tool.conf").stat().st_size),
+    "another size": lambda root: (root / "etc/tool.conf").write_text("x"),
+    "another mode": lambda root: (root / "etc/tool.conf").chmod(0o777),
+    "setuid": lambda root: (root / "etc/tool.conf").chmod(0o4644),
+    "a pipe": _pipe,
+    "a link out": _link_out,
+    "a folder that is a link": _folder_link,
+}
+
+
+@pytest.mark.parametrize("form", ["squashfs", "folder"])
+@pytest.mark.parametrize("edit", HOSTILE)
+def test_what_is_not_as_the_manifest_says_is_refused(
+    form: str, edit: str, tiny_packed: dict[str, Path], tmp_path: Path
+) -> None:
+    """A sound footer around an image that is not what it says, or a folder in which somebody was at work."""
+    root = tmp_path / "root"
+    shutil.copytree(tiny_packed["folder"], root, symlinks=True)
+    before = (root / "etc/tool.conf").stat()
+    HOSTILE[edit](root)
+    if (root / "etc/tool.conf").is_file() and not (root / "etc/tool.conf").is_symlink():
+        os.utime(root / "etc/tool.conf", (before.st_mtime, before.st_mtime))
+    archive = root
+    if form == "squashfs":
+        for path in (root / "conda-meta/trainenv").glob("manifest.*"):
+            path.unlink()
+        for folder, _, _ in os.walk(root):
+            os.utime(folder, (315532800, 315532800))
+        options = ["-p", "etc/tool.conf m 4644 0 0"] if edit == "setuid" else []
+        archive = image_of(root, tmp_path / "image", tiny_packed["squashfs"], *options)
+    harmless = edit == "nothing" or (form == "folder" and edit in ("another mode", "setuid"))
+    if harmless:
+        archives.verify_archive(archive)
+        unpack(archive, tmp_path / "chat", "/opt/chat")
+        assert (tmp_path / "chat/etc/tool.conf").stat().st_mode == before.st_mode
+        return
+    with pytest.raises(ArchiveError, match=re.escape(str(archive))):
+        archives.verify_archive(archive)
+    with pytest.raises(ArchiveError, match=r"etc"):
+        unpack(archive, tmp_path / "chat", "/opt/chat")
+
+
+def test_bytecode_in_a_folder_is_passed_over_and_an_environment_is_no_archive(
+    tiny_packed: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "chat"
+    shutil.copytree(tiny_packed["folder"], folder, symlinks=True)
+    (folder / "lib/python3.1/site-packages/__pycache__").mkdir()
+    (folder / "lib/python3.1/site-packages/__pycache__/dist.cpython-31.pyc").write_bytes(b"x")
+    archives.verify_archive(folder)
+    (folder / "conda-meta/trainenv/manifest.json").write_bytes(b"{}")
+    with pytest.raises(ArchiveError, match="manifest has not the recorded sha256"):
+        archives.read_manifest(folder)
+    shutil.rmtree(folder)
+    shutil.copytree(tiny_packed["folder"], folder, symlinks=True)
+    subprocess.run([folder / "bin/conda-unpack"], check=True, capture_output=True)
+    with pytest.raises(ArchiveError, match=f"with the prefix {folder}.*pack -p"):
+        archives.read_manifest(folder)
+    again = pack(folder, tmp_path / "again.tar").path
+    assert again.read_bytes() == tiny_packed["tar"].read_bytes()
+
+
+def test_without_mksquashfs_it_is_said_what_to_install(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ArchiveError, match=r"mksquashfs.*squashfs-tools"):
+        pack(tiny, tmp_path / "a.squashfs")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["squashfs", "folder"])
+def test_what_a_killed_packer_left_is_taken_over(name: str, tiny: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".chat.part"
+    if name == "folder":
+        (left / "bin").mkdir(parents=True)
+        (left / "bin/old").write_text("old")
+        left.joinpath("bin").chmod(0o500)
+    else:
+        left.write_bytes(b"old" * 1000)
+    archive = pack(tiny, tmp_path / "chat", format=name).path
+    archives.verify_archive(archive)
+    with pytest.raises(ArchiveError, match="exists already"):
+        pack(tiny, tmp_path / "chat", format=name)
+    assert [path.name for path in tmp_path.iterdir()] == ["chat"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(small: Path, tmp_path: Path) -> None:
+    """In a mount namespace of its own, where a small disk is mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = " ".join(program(None, "pack", "-p", str(small), "-o"))
+    tried = "; ".join(f"{command} {disk}/chat --format {name}; echo $?; ls -A {disk}" for name in formats.FORMATS)
+    script = f"mount -t tmpfs -o size=1m tmpfs {disk}; {tried}"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1"] * len(formats.FORMATS)
+    assert done.stderr.count("No space left") == len(formats.FORMATS)
+    assert "Traceback" not in done.stderr

@@ -14,6 +14,8 @@ from trainenv.archives.frames import Frame
 from trainenv.archives.manifest import (
     CONDA_UNPACK,
     JOURNAL_FILE,
+    MANIFEST_FILE,
+    MANIFEST_SUM_FILE,
     PREFIX_FILE,
     RECORDS_DIR,
     RELOCATION_FILE,
@@ -33,7 +35,7 @@ _NO_NAMES = frozenset(("", ".", ".."))
 
 
 def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
-    """The manifest in ``document``, if it is sound and describes just what ``frames`` hold."""
+    """The manifest in ``document``, if it is sound and describes just what ``frames`` hold, where there are any."""
     try:
         manifest = parse(document)
     except ValueError as error:
@@ -49,7 +51,8 @@ def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
         raise ArchiveError(
             f"{archive} is refused", cause=str(error), hint="trainenv packs no such archive; nothing was unpacked"
         ) from None
-    _check_positions(archive, manifest.files, frames)
+    if frames:
+        _check_positions(archive, manifest.files, frames)
     return manifest
 
 
@@ -102,7 +105,7 @@ def _check_names(files: Sequence[File]) -> None:
             raise ValueError(f"it has {file.path!r} twice")
         if kinds.get(file.path.rpartition("/")[0]) != "folder":
             raise ValueError(f"{file.path!r} does not lie in a folder of the archive")
-        if file.path in (PREFIX_FILE, JOURNAL_FILE):
+        if file.path in (PREFIX_FILE, JOURNAL_FILE, MANIFEST_FILE, MANIFEST_SUM_FILE):
             raise ValueError(f"{file.path!r} can't be a member")
         kinds[file.path] = file.kind
     for path, kind in ((RECORDS_DIR, "folder"), (CONDA_UNPACK, "file"), (RELOCATION_FILE, "file")):

@@ -25,8 +25,10 @@ class Format:
 TAR_ZST = Format("tar.zst", (".tar.zst", ".tzst", ".tar.zstd"), range(1, 20), 3)
 TAR_GZ = Format("tar.gz", (".tar.gz", ".tgz"), range(1, 10), 6)
 TAR = Format("tar", (".tar",))
+SQUASHFS = Format("squashfs", (".squashfs", ".sqfs", ".sqsh", ".sfs"), range(1, 23), 3)
+FOLDER = Format("folder", ("",))
 
-FORMATS = {format.name: format for format in (TAR_ZST, TAR_GZ, TAR)}
+FORMATS = {format.name: format for format in (TAR_ZST, TAR_GZ, TAR, SQUASHFS, FOLDER)}
 
 SCRIPT_ENDING = ".sh"
 

@@ -104,6 +104,14 @@ class FrameWriter:
         self._parts.append(block)
         self._filled += len(block)
 
+    def pass_over(self, size: int) -> None:
+        """Cut as if ``size`` bytes had been written."""
+        while self._filled + size > FRAME_SIZE:
+            size -= FRAME_SIZE - self._filled
+            self._filled = FRAME_SIZE
+            self.end_frame()
+        self._filled += size
+
     def end_member(self, size: int) -> None:
         """Close the frame if the member of ``size`` bytes had frames for itself."""
         if size > FRAME_SIZE:

@@ -14,6 +14,8 @@ from trainenv.archives.manifest import (
     CONDA_UNPACK,
     DELTA_NOTE,
     JOURNAL_FILE,
+    MANIFEST_FILE,
+    MANIFEST_SUM_FILE,
     PREFIX_FILE,
     RELOCATION_FILE,
     Package,
@@ -23,7 +25,10 @@ from trainenv.environments.environment import why_none
 from trainenv.environments.records import CondaRecord, conda_records, pypi_distributions, python_version
 from trainenv.errors import ArchiveError
 
-_LEFT_OUT = frozenset({CONDA_UNPACK, DELTA_NOTE, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE, left_out.PATH})
+_LEFT_OUT = frozenset(
+    {CONDA_UNPACK, DELTA_NOTE, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE, MANIFEST_FILE, MANIFEST_SUM_FILE}
+    | {left_out.PATH}
+)
 """Made anew for each archive, or true for one machine only."""
 
 _PYC_FOLDER = "/__pycache__/"

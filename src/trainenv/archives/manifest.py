@@ -29,6 +29,12 @@ PREFIX_FILE = f"{RECORDS_DIR}/prefix"
 JOURNAL_FILE = f"{RECORDS_DIR}/moving"
 """There while ``bin/conda-unpack`` is at work: the prefixes that a file may hold by then."""
 
+MANIFEST_FILE = f"{RECORDS_DIR}/manifest.json"
+"""The manifest of an archive that is a folder, which is no member itself."""
+
+MANIFEST_SUM_FILE = f"{MANIFEST_FILE}.sha256"
+"""Its sha256, as ``sha256sum`` writes it."""
+
 CONDA_UNPACK = "bin/conda-unpack"
 
 DELTA_NOTE = "THIS-IS-A-DELTA.txt"

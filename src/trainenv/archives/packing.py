@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from trainenv.archives import activation, formats
-from trainenv.archives.appearing import appearing
 from trainenv.archives.canonical import Canonicaliser, read_records
 from trainenv.archives.canonical_files import CanonicalFile, CanonicalFiles, ChangedError, carried_prefix
 from trainenv.archives.checks import check_length
@@ -25,7 +24,9 @@ from trainenv.archives.contents import Choice, Contents, gather, present
 from trainenv.archives.delta import Everything, OtherSide, note, shortened
 from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
 from trainenv.archives.host_needs import NeedsCollector
+from trainenv.archives.inventory import Inventory
 from trainenv.archives.local_paths import LocalPaths
+from trainenv.archives.making import making
 from trainenv.archives.manifest import (
     CONDA_UNPACK,
     DELTA_NOTE,
@@ -36,8 +37,7 @@ from trainenv.archives.manifest import (
     Manifest,
     relocation_json,
 )
-from trainenv.archives.self_extracting import Payload
-from trainenv.archives.writing import MemberWriter, NoWriter, TarWriter, sink
+from trainenv.archives.writing import MemberWriter, NoWriter
 from trainenv.environments import left_out
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter, SilentReporter, Step
@@ -74,9 +74,15 @@ def pack(
     and whatever ``threads`` is. ``choice`` says what of it is packed; what is ``against`` on the other side already is
     only listed. ``output`` appears whole or not at all. Raises ``ArchiveError``.
     """
-    if against is not None and self_extracting:
-        raise UsageError("a delta can't be self-extracting", cause="it is no whole environment", hint="Leave one out")
     form = formats.chosen(output, format, self_extracting=self_extracting, level=level, threads=threads)
+    if against is not None and form.self_extracting:
+        raise UsageError("a delta can't be self-extracting", cause="it is no whole environment", hint="Leave one out")
+    if against is not None and form.format in (formats.SQUASHFS, formats.FOLDER):
+        raise UsageError(
+            f"a delta can't be of format {form.format.name}",
+            cause="it is no whole environment",
+            hint="Choose from tar.zst, tar.gz and tar",
+        )
     prefix = Path(os.path.realpath(prefix))
     if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(prefix)):
         raise ArchiveError(
@@ -86,25 +92,18 @@ def pack(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainenv-pack-")))
         contents = gather(prefix, carried, choice, scratch, reporter)
-        file = stack.enter_context(appearing(output))
+        archive = stack.enter_context(making(output, form, partial(_latest_mtime, prefix, contents.found)))
         step = stack.enter_context(reporter.step(f"pack {name}", total=len(contents.found.files), unit="files"))
-        script = Payload(file) if form.self_extracting else None
-        writer = TarWriter(sink(form, script or file))
         local_paths = LocalPaths(_own_folders(choice.settings))
         index = stack.enter_context(ContentIndex(None if choice.settings is None else choice.settings.cache_dir))
-        packer = _Packer(prefix, carried, contents, writer, local_paths, index, against, reporter)
+        packer = _Packer(prefix, carried, contents, archive.writer, local_paths, index, against, reporter)
         try:
             manifest = packer.run(name, step)
             if against is not None:
                 manifest = shortened(manifest, against)
-            writer.finish(manifest.to_json())
-            if script is not None:
-                script.put_script(form, manifest)
-                _make_executable(file)
+            size = archive.finish(manifest)
         finally:
             packer.close()
-            writer.close()
-        size = file.tell()
     local_paths.tell(reporter)
     return Archive(output, manifest, size, contents.left_out)
 
@@ -310,10 +309,10 @@ class _Packer:
         return self._refused(f"{path}: {error.strerror or error}", "Mend it, then pack again")
 
 
-def _make_executable(file: BinaryIO) -> None:
-    """For all who may read it."""
-    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-    os.fchmod(file.fileno(), mode | (mode & 0o444) >> 2)
+def _latest_mtime(prefix: Path, found: Inventory) -> int:
+    """When the newest file was changed, in whole seconds."""
+    files = (path for path in found.files if path not in found.links)
+    return max((int(os.lstat(found.place(prefix, path)).st_mtime) for path in files), default=MADE_MTIME)
 
 
 def _own_folders(settings: Settings | None) -> list[Path]:

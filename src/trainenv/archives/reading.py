@@ -8,11 +8,14 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
+from typing import Protocol
 
 from trainenv.archives import tarformat
 from trainenv.archives.checks import checked
+from trainenv.archives.folder import Folder, FolderReader
 from trainenv.archives.frames import Frame, read_frames
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
+from trainenv.archives.image import ImageReader
 from trainenv.archives.manifest import File, Manifest
 from trainenv.archives.self_extracting import payload_of
 from trainenv.archives.sources import ByteSource, LocalFile, damaged
@@ -22,10 +25,14 @@ from trainenv.errors import ArchiveError
 
 @contextmanager
 def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, list[Frame]]]:
-    """The archive as something to read from, its sound manifest and its frames. Raises ``ArchiveError``.
+    """The archive as something to read from, its sound manifest and its frames, if it has any. Raises ``ArchiveError``.
 
     A file is closed at the end; a source stays open, for who opened it.
     """
+    if isinstance(archive, Path) and archive.is_dir():
+        folder = Folder(archive)
+        yield folder, checked(folder.name, folder.manifest(), []), []
+        return
     source = LocalFile(archive) if isinstance(archive, Path) else archive
     try:
         payload = payload_of(source)
@@ -36,12 +43,42 @@ def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, l
             source.close()
 
 
-class MemberReader:
+class Reader(Protocol):
+    """Reads members in the order of the manifest.
+
+    Call ``header`` for each, then ``content`` or ``blocks`` if it is a ``"file"``; at the end ``end``, if all were
+    read. Raises ``ArchiveError`` that names the member for whatever is not as the manifest says.
+    """
+
+    def header(self, file: File) -> None:
+        """Come to ``file``, whose kind, mode and the like must be the recorded ones."""
+
+    def content(self, file: File) -> bytes | memoryview:
+        """All of the content of ``file``, which has the recorded sha256."""
+
+    def blocks(self, file: File) -> Iterator[bytes | memoryview]:
+        """The content of ``file`` in blocks; raises before the last one if the sha256 is another."""
+
+    def end(self) -> None:
+        """Nothing may be left."""
+
+    def close(self) -> None:
+        """Stop what is done in advance."""
+
+
+def member_reader(
+    source: ByteSource, manifest: Manifest, frames: list[Frame], wanted: Container[str] | None = None
+) -> Reader:
+    """What reads the members of an archive that was ``opened``: those whose paths are ``wanted``, by default all."""
+    if isinstance(source, Folder):
+        return FolderReader(source, manifest)
+    return TarReader(source, manifest, frames, wanted) if frames else ImageReader(source, manifest)
+
+
+class TarReader:
     """Reads the tar inside the frames, in which only what the manifest says may stand.
 
-    ``wanted`` are the paths of the files to be read, by default of all members; frames that hold none of them are
-    neither read nor checked. Call ``header`` for each of them in the order of the manifest, then ``content`` or
-    ``blocks`` if it is a ``"file"``; at the end ``end``, if all were read. Decompressing, and hashing what is not
+    Frames that hold none of what is ``wanted`` are neither read nor checked. Decompressing, and hashing what is not
     small, is done in advance by another thread, which leaves the interpreter to this one.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainenv.archives import footer, seektable, tarformat
+from trainenv.archives import footer, seektable, squashfs_tree, tarformat
 from trainenv.archives.frames import Frame
 from trainenv.archives.sources import ByteSource, incomplete
 from trainenv.errors import ArchiveError
@@ -14,18 +14,23 @@ def has_tail(source: ByteSource) -> bool:
 
 
 def read_tail(source: ByteSource) -> tuple[bytes, list[Frame]]:
-    """The manifest's JSON and the data frames, from the end of the archive alone. Raises ``ArchiveError``."""
+    """The manifest's JSON and the data frames, from the end of the archive alone; an image has none.
+
+    Raises ``ArchiveError``.
+    """
     if (found := seektable.read(source)) is not None:
         return found
     ending = footer.read(source)
     if ending is None:
         raise _foreign(source)
+    if ending.form == footer.IMAGE:
+        return ending.manifest, []
     return ending.manifest, ending.frames(source)
 
 
 def _foreign(source: ByteSource) -> ArchiveError:
     begin = source.read(0, min(source.size, 512))
-    if begin.startswith((seektable.MAGIC, footer.GZIP_HEAD[:2])) or tarformat.is_header(begin):
+    if begin.startswith((seektable.MAGIC, footer.GZIP_HEAD[:2], squashfs_tree.MAGIC)) or tarformat.is_header(begin):
         return incomplete(source.name)
     return ArchiveError(
         f"{source.name} is not a trainenv archive", hint="`trainenv pack` makes one; see `trainenv pack --help`"

@@ -16,9 +16,10 @@ from trainenv.archives.local_files import Candidate, environments_of_machine
 from trainenv.archives.manifest import Archive, File, Manifest
 from trainenv.archives.origins import Origins, find_origins, nothing_local, require_all
 from trainenv.archives.placing import Writer, placement
-from trainenv.archives.reading import MemberReader, opened
+from trainenv.archives.reading import member_reader, opened
 from trainenv.archives.sources import ByteSource, LocalFile
 from trainenv.archives.windows import in_memory
+from trainenv.environments.sizes import size_of
 from trainenv.environments.staging import staged
 from trainenv.progress import Reporter, SilentReporter, Step
 from trainenv.settings import Settings
@@ -33,7 +34,7 @@ def read_manifest(archive: Path) -> Manifest:
 def open_archive(archive: Path | ByteSource) -> Archive:
     """What ``inspect`` shows of ``archive``."""
     with opened(archive) as (source, manifest, _):
-        size = archive.stat().st_size if isinstance(archive, Path) else archive.size
+        size = size_of([archive]).apparent if isinstance(archive, Path) else archive.size
         return Archive(Path(source.name), manifest, size)
 
 
@@ -43,7 +44,7 @@ def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None)
         opened(archive) as (source, manifest, frames),
         (reporter or SilentReporter()).step("verify", total=manifest.unpacked_bytes, unit="B") as step,
     ):
-        reader = MemberReader(source, manifest, frames)
+        reader = member_reader(source, manifest, frames)
         try:
             for member in manifest.files:
                 if member.absent:
@@ -159,7 +160,7 @@ class _Unpacking:
             raise writer.failed(error) from None
 
     def _write_whole(self, step: Step) -> None:
-        with closing(MemberReader(self._source, self._origins.manifest, self._frames)) as reader:
+        with closing(member_reader(self._source, self._origins.manifest, self._frames)) as reader:
             for member in self._origins.manifest.files:
                 reader.header(member)
                 if member.kind == "folder":
@@ -177,7 +178,7 @@ class _Unpacking:
         for number, other in enumerate(self._others):
             self._write_given(number, *other, step)
         wanted = {file.path for file in origins.fetched}
-        with closing(MemberReader(self._source, origins.manifest, self._frames, wanted)) as reader:
+        with closing(member_reader(self._source, origins.manifest, self._frames, wanted)) as reader:
             for member in origins.manifest.files:
                 if (local := origins.links.get(member.path)) is not None:
                     if not writer.link(member, local.place, local.status):
@@ -199,7 +200,7 @@ class _Unpacking:
         for member in self._origins.manifest.files:
             if (found := self._origins.given.get(member.path)) is not None and found[0] == number:
                 wanted.setdefault(found[1].path, []).append(member)
-        with closing(MemberReader(source, manifest, frames, wanted)) as reader:
+        with closing(member_reader(source, manifest, frames, wanted)) as reader:
             for file in manifest.files:
                 for again, member in enumerate(wanted.get(file.path, ())):
                     if again:
@@ -213,7 +214,7 @@ class _Unpacking:
         self, source: ByteSource, manifest: Manifest, frames: list[Frame], file: File, member: File
     ) -> None:
         """Write ``member`` of what ``file`` holds in an archive, and read nothing else of that."""
-        with closing(MemberReader(source, manifest, frames, {file.path})) as reader:
+        with closing(member_reader(source, manifest, frames, {file.path})) as reader:
             reader.header(file)
             self._write(member, reader.blocks(file))
 

@@ -16,6 +16,7 @@ from trainenv.cli.output import (
     print_table,
     workspace,
 )
+from trainenv.errors import UsageError
 from trainenv.sizes import human_size
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _filters(ctx: click.Context, **patterns: tuple[str, ...]) -> list[Filter]:
 @environment_options
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="The archive to write [default: NAME.tar.zst].")
 @click.option("--format", type=click.Choice(list(FORMATS)), help="Its format [default: what FILE is called].")
-@click.option("--level", type=int, help="Level of compression: tar.zst 1 to 19 [3], tar.gz 1 to 9 [6].")
+@click.option("--level", type=int, help="Compression: tar.zst 1 to 19 [3], tar.gz 1 to 9 [6], squashfs 1 to 22 [3].")
 @click.option("--threads", type=int, help="Compressing threads [default: one a core].")
 @click.option("--self-extracting", is_flag=True, help="Write a shell script that unpacks itself: NAME.sh.")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out files and folders that match.")
@@ -106,6 +107,8 @@ def pack(
     """
     place = workspace(ctx, as_json=as_json)
     environment = chosen(place, name, prefix)
+    if sign is not None and format == "folder":
+        raise UsageError("a folder can't be signed", hint="Choose a format that is one file")
     key = None if sign is None else place.signing_key(sign or None)
     archive = place.pack(
         environment,

@@ -6,19 +6,20 @@ import base64
 import binascii
 import io
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from trainenv.archives import squashfs
+from trainenv.archives import footer, squashfs
 from trainenv.archives.foreign import zips
 from trainenv.archives.foreign.images import image_members
 from trainenv.archives.foreign.members import Limits, Member
 from trainenv.archives.foreign.tars import BZIP2, GZIP, XZ, ZSTD, decompressed, tar_members
 from trainenv.archives.foreign.zips import zip_members
-from trainenv.archives.manifest import RECORDS_DIR
+from trainenv.archives.manifest import PREFIX_FILE, RELOCATION_FILE
 from trainenv.archives.packing import MADE_MTIME
+from trainenv.archives.sources import LocalFile
 from trainenv.errors import ArchiveError
 
 CONDA_PACK, PIXI_PACK = "conda-pack", "pixi-pack"
@@ -76,8 +77,13 @@ def _of_tar(archive: Path, file: BinaryIO, head: bytes) -> Kind | None:
 
 
 def _is_own_image(archive: Path) -> bool:
-    with suppress(ArchiveError), squashfs.opened(archive) as (entries, _):
-        return any(entry.path.startswith(f"{RECORDS_DIR}/manifest") for entry in entries)
+    """By its footer, or by what only trainenv puts into an archive, in case the end was cut off."""
+    with suppress(ArchiveError), closing(LocalFile(archive)) as source:
+        if footer.read(source) is not None:
+            return True
+        with squashfs.opened(archive) as (entries, _):
+            paths = {entry.path for entry in entries}
+            return RELOCATION_FILE in paths and PREFIX_FILE not in paths
     return False
 
 
