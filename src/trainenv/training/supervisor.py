@@ -70,6 +70,7 @@ def main(arguments: list[str]) -> int:
             inherited = [*inherited, place.descriptor]
             if place.grant is None and not _wait_for_turn(folder, task, place, ready, signals):
                 place.leave()
+                _let_go(options["inherited"])
                 task.update(status="cancelled", finished=record.now(), reason="cancelled", ticket=None)
                 _write_patiently(folder, task)
                 announce(task)
@@ -83,6 +84,7 @@ def main(arguments: list[str]) -> int:
         task.update(status="failed", finished=record.now(), error=f"the code can't be started: {error}", ticket=None)
         if place is not None:
             place.leave()
+        _let_go(options["inherited"])
         _write_patiently(folder, task)
         announce(task)
         return 1
@@ -93,6 +95,7 @@ def main(arguments: list[str]) -> int:
     supervision.follow()
     if place is not None:
         place.leave()
+    _let_go(options["inherited"])
     supervision.conclude()
     announce(task)
     return 0 if task["status"] == "done" else 1
@@ -108,6 +111,12 @@ def _using_environment(task: dict[str, Any]) -> list[int]:
     except EnvironmentBusyError as error:
         raise OSError(str(error)) from None
     return [] if lock is None else [lock]
+
+
+def _let_go(descriptors: list[int]) -> None:
+    """Free the environment: who reads that the task has ended may change it at once."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class _Ready:
