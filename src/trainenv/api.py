@@ -605,7 +605,7 @@ class Workspace:
 
         found = self.method(method)
         values = {**(given or {}), **parameters}
-        checked_parameters(found, values)
+        checked_parameters(found, values, stage)
         environment, prefix = method_environment.find(self.settings, found, stage, self.reporter, conda_env)
         return start(
             self.settings,

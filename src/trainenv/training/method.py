@@ -13,32 +13,36 @@ from typing import ClassVar
 
 from trainenv.errors import MethodError
 from trainenv.settings import checked_name
-from trainenv.training import passing
+from trainenv.training import command_template, passing
 from trainenv.training.parameters import Parameter, closest
 from trainenv.training.passing import STYLES
 from trainenv.training.resources import Resources
 
 FILE_NAME = "method.yaml"
+MLPROJECT = "MLproject"
 STAGES = ("train", "save", "infer", "deploy")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a method's life: a ``file`` of the method's folder, or a ``command``.
+    """A step of a method's life: a ``file`` of the method's folder, a ``command``, or a ``template`` of one.
 
-    ``outputs`` are patterns of files that it must leave in the task's folder of outputs.
+    ``parameters`` are its own, in place of the method's; None means that it takes these. ``outputs`` are
+    patterns of files that it must leave in the task's folder of outputs.
     """
 
     name: str
     file: str | None = None
     command: tuple[str, ...] = ()
+    template: str | None = None
     conda_env: str | None = None
+    parameters: Mapping[str, Parameter] | None = None
     outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Method:
-    """What ``method.yaml`` says. ``type`` is any word; ``sha256`` is the hash of the file read.
+    """What ``method.yaml`` or ``MLproject`` says. ``type`` is any word; ``sha256`` is the hash of the file read.
 
     ``pass_parameters`` is one of ``passing.STYLES``. ``metrics`` are the patterns of lines in which the code
     prints metrics in a way of its own.
@@ -56,11 +60,12 @@ class Method:
     environment: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
     metrics: tuple[str, ...] = ()
+    file_name: str = FILE_NAME
     error: ClassVar[None] = None
 
     @property
     def file(self) -> Path:
-        return self.folder / FILE_NAME
+        return self.folder / self.file_name
 
     def stage(self, name: str) -> Stage:
         """The stage of this name. Raises ``MethodError`` if the method has none."""
@@ -75,6 +80,11 @@ class Method:
         """The name of the environment that ``stage`` runs in, if the method says one."""
         return self.stage(stage).conda_env or self.conda_env
 
+    def parameters_of(self, stage: str) -> Mapping[str, Parameter]:
+        """The parameters that ``stage`` takes."""
+        own = self.stage(stage).parameters
+        return self.parameters if own is None else own
+
     def argv(self, stage: str, prefix: Path, parameters: Mapping[str, object]) -> list[str]:
         """The command of ``stage`` in the environment at ``prefix``, with parameters as it takes them.
 
@@ -82,7 +92,10 @@ class Method:
         is missing. What only a task has stands there as words of ``passing``.
         """
         chosen = self.stage(stage)
-        arguments = passing.arguments(self.pass_parameters, self.parameters, parameters)
+        if chosen.template is not None:
+            values = {name: passing.in_command(value) for name, value in parameters.items()}
+            return ["bash", "-c", command_template.render(chosen.template, values)]
+        arguments = passing.arguments(self.pass_parameters, self.parameters_of(stage), parameters)
         if chosen.file is None:
             return [*chosen.command, *arguments]
         file = self.folder / chosen.file
@@ -108,8 +121,11 @@ class Method:
             "stages": {
                 stage.name: {
                     "conda_env": self.environment_of(stage.name),
-                    "command": shlex.join(stage.command) if stage.file is None else None,
+                    "command": stage.template or shlex.join(stage.command) or None,
                     "file": stage.file,
+                    "parameters": {
+                        name: parameter.to_json() for name, parameter in self.parameters_of(stage.name).items()
+                    },
                     "outputs": list(stage.outputs),
                 }
                 for stage in self.stages.values()
@@ -159,7 +175,7 @@ def list_methods(methods_dir: Path) -> list[Method | BrokenMethod]:
 def folder_of(methods_dir: Path, name: str) -> Path:
     """The folder of the method of this name. Raises ``MethodError`` if there is none."""
     folder = methods_dir / checked_name(name, "method")
-    if not (folder / FILE_NAME).is_file():
+    if not any((folder / file).is_file() for file in (FILE_NAME, MLPROJECT)):
         known = [found.name for found in _folders(methods_dir)]
         raise MethodError(
             f"no method {name!r} in {methods_dir}", hint=closest(name, known) or "There are no methods there yet"
@@ -168,4 +184,5 @@ def folder_of(methods_dir: Path, name: str) -> Path:
 
 
 def _folders(methods_dir: Path) -> list[Path]:
-    return sorted(file.parent for file in methods_dir.glob(f"*/{FILE_NAME}") if file.is_file())
+    files = [file for name in (FILE_NAME, MLPROJECT) for file in methods_dir.glob(f"*/{name}") if file.is_file()]
+    return sorted({file.parent for file in files})

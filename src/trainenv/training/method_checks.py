@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from trainenv.errors import ParameterError, TrainenvError
-from trainenv.training import method_environment
-from trainenv.training.method import Method, Stage, folder_of
-from trainenv.training.method_file import read_all
+from trainenv.training import method_environment, mlproject
+from trainenv.training.method import MLPROJECT, Method, Stage, folder_of
+from trainenv.training.method_file import read_all, read_parameter
 from trainenv.training.method_yaml import Section
 from trainenv.training.parameters import Parameter, as_text
 
@@ -33,18 +33,28 @@ def problems(methods_dir: Path, name: str, environments: Mapping[str, Path]) -> 
 def _of(method: Method, top: Section, environments: Mapping[str, Path]) -> Iterator[tuple[tuple[int, int], str]]:
     if not method.stages:
         yield (1, 1), "it has no stage: name its code with 'file: train.py'"
-    stages = top.section("stages")
     for stage in method.stages.values():
-        section = stages.section(stage.name) if stages is not None and stage.name in stages else None
-        section = section or top
-        yield from _of_stage(method, stage, section, top, environments)
-    parameters = top.section("parameters")
-    for parameter in method.parameters.values():
-        assert parameters is not None
-        section = parameters.section(parameter.name, optional=False)
-        assert section is not None
-        for word, what in _of_parameter(parameter):
-            yield section.place(word), f"parameter {parameter.name}: {what}"
+        yield from _of_stage(method, stage, _section_of(method, stage, top), top, environments)
+    if method.file_name == MLPROJECT:
+        return
+    yield from _of_parameters(top)
+    for stage in method.stages.values():
+        if stage.parameters is not None:
+            yield from _of_parameters(_section_of(method, stage, top))
+
+
+def _section_of(method: Method, stage: Stage, top: Section) -> Section:
+    """Where the file says what ``stage`` is."""
+    if method.file_name == MLPROJECT:
+        return mlproject.entry_point(top, stage.name) or top
+    stages = top.section("stages")
+    return (stages.section(stage.name) if stages is not None else None) or top
+
+
+def _of_parameters(owner: Section) -> Iterator[tuple[tuple[int, int], str]]:
+    for name, section in owner.sections("parameters"):
+        for word, what in _of_parameter(read_parameter(name, section)):
+            yield section.place(word), f"parameter {name}: {what}"
 
 
 def _of_stage(
@@ -53,7 +63,8 @@ def _of_stage(
     if stage.file is not None and not (method.folder / stage.file).is_file():
         yield section.place("file"), f"stage {stage.name}: file {stage.file!r} is not in {method.folder}"
     name = method.environment_of(stage.name)
-    where = (section if stage.conda_env else top).place("conda_env")
+    word = "python_env" if "python_env" in top else "conda_env"
+    where = (section if stage.conda_env else top).place(word)
     if name is None:
         yield section.place("file" if stage.file else "command"), f"stage {stage.name}: no conda_env is named"
         return

@@ -44,7 +44,10 @@ def new_method(methods_dir: Path, name: str, conda_env: str | None, source: Meth
             )
         else:
             shutil.copytree(source.folder, staging, symlinks=True, ignore=_SKIPPED)
-            _edit(staging / FILE_NAME, name, conda_env)
+            if source.file_name == FILE_NAME:
+                _edit(staging / FILE_NAME, name, conda_env)
+            elif conda_env is not None:
+                raise _not_ours(source)
         _put_schema(methods_dir)
         staging.rename(folder)
     except OSError as error:
@@ -52,6 +55,14 @@ def new_method(methods_dir: Path, name: str, conda_env: str | None, source: Meth
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_method(methods_dir, name)
+
+
+def _not_ours(method: Method) -> MethodError:
+    return MethodError(
+        f"{method.file} can name no environment of trainenv",
+        cause="its environments are files, as MLflow has them",
+        hint="Name one when it is started: trainenv train --conda-env NAME",
+    )
 
 
 def _put_schema(methods_dir: Path) -> None:
@@ -75,6 +86,8 @@ def set_environment(method: Method, conda_env: str, stage: str | None = None) ->
         raise MethodError(f"there is no stage {stage!r}", hint=closest(stage, list(STAGES)))
     if stage is not None:
         method.stage(stage)
+    if method.file_name != FILE_NAME:
+        raise _not_ours(method)
     try:
         _edit(method.file, None, conda_env, stage)
     except OSError as error:

@@ -25,6 +25,7 @@ _SUFFIXES = (".yml", ".yaml", ".txt", ".toml", ".lock")
 _USUAL_FILES = ("environment.yml", "environment.yaml", "conda.yml", "conda.yaml", "pixi.lock", "requirements.txt")
 _NAMED = re.compile(rb"^name:[ \t]*['\"]?([A-Za-z0-9_][A-Za-z0-9_.+-]{0,100})", re.MULTILINE)
 _INCLUDED = re.compile(rb"^[\s-]*?(?:-r|-c|--requirement|--constraint)[ =]*([^\s#]+)", re.MULTILINE)
+_PYTHON_ENVIRONMENT = re.compile(rb"^(?:python|build_dependencies):", re.MULTILINE)
 _HASH_DIGITS = 12
 
 
@@ -98,7 +99,11 @@ def specified(file: Path) -> Specification:
     """What ``file`` describes. Raises ``MethodError`` or ``SpecificationError``."""
     from trainenv.environments import specification
 
-    _content(file)
+    if _PYTHON_ENVIRONMENT.search(_content(file)):
+        from trainenv.training import mlproject
+
+        if (found := mlproject.python_environment(file)) is not None:
+            return found
     return specification.read_file(file)
 
 

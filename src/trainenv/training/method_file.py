@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from trainenv.errors import MethodError, UsageError
 from trainenv.settings import checked_name
-from trainenv.training.method import FILE_NAME, STAGES, Method, Stage
+from trainenv.training.method import FILE_NAME, MLPROJECT, STAGES, Method, Stage
 from trainenv.training.method_yaml import MethodFileError, Section, parse
 from trainenv.training.metric_lines import POSITIONS
 from trainenv.training.parameters import FORMATS, TYPES, Parameter, closest
@@ -43,7 +43,7 @@ def schema() -> dict[str, Any]:
 
 
 def read_method(folder: Path) -> Method:
-    """The method in ``folder``. Raises ``MethodError`` for the first mistake in its ``method.yaml``."""
+    """The method in ``folder``. Raises ``MethodError`` for the first mistake in its file."""
     method, mistakes, _ = read_all(folder)
     if method is None:
         first, *more = sorted(mistakes, key=lambda mistake: mistake.place)
@@ -59,6 +59,10 @@ def read_all(folder: Path) -> tuple[Method | None, list[MethodFileError], Sectio
     Raises ``MethodError`` if there is no file to read.
     """
     path = folder / FILE_NAME
+    if not path.is_file() and (folder / MLPROJECT).is_file():
+        from trainenv.training import mlproject
+
+        return mlproject.read_all(folder)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -138,6 +142,7 @@ def _stage(top: Section, name: str, section: Section, outputs: tuple[str, ...]) 
         file=section.attempt(lambda: _file(section), None) if "file" in section else None,
         command=section.attempt(lambda: _command(section), ()) if "command" in section else (),
         conda_env=section.attempt(lambda: section.named("conda_env", environment_named), None),
+        parameters=_parameters(section) if "parameters" in section else None,
         outputs=section.attempt(lambda: _outputs(section), ()) or outputs,
     )
 
@@ -179,11 +184,12 @@ def _parameters(top: Section) -> dict[str, Parameter]:
             why = "a parameter's name is letters, digits, '_' and '-', and begins with a letter or '_'"
             top.mistakes.append(outer.word_refusal(name, why))
             continue
-        parameters[name] = _parameter(name, section)
+        parameters[name] = read_parameter(name, section)
     return parameters
 
 
-def _parameter(name: str, section: Section) -> Parameter:
+def read_parameter(name: str, section: Section) -> Parameter:
+    """The parameter that ``section`` describes."""
     section.allow(tuple(schema()["definitions"]["parameter"]["properties"]))
     default = section.attempt(lambda: section.value("default"), None)
     usual = _TYPE_OF.get(type(default), "string")

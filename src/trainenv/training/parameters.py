@@ -108,20 +108,21 @@ class Parameter:
             return None
 
 
-def checked_parameters(method: Method, given: Mapping[str, object]) -> dict[str, object]:
-    """Every parameter of ``method`` that has a value, given or default, in the method's order.
+def checked_parameters(method: Method, given: Mapping[str, object], stage: str = "train") -> dict[str, object]:
+    """Every parameter of ``stage`` of ``method`` that has a value, given or default, in the method's order.
 
     Strings are read as the parameter's type: ``{"epochs": "3"}`` gives ``{"epochs": 3}``. Raises
     ``ParameterError`` for an unknown name, a wrong type, a value out of bounds, a missing value.
     """
+    declared = method.parameters_of(stage)
     for name in given:
-        if name not in method.parameters:
+        if name not in declared:
             raise ParameterError(
                 f"method {method.name!r} has no parameter {name!r}",
-                hint=closest(name, list(method.parameters)) or "It takes no parameters",
+                hint=closest(name, list(declared)) or "It takes no parameters",
             )
     values = {}
-    for name, parameter in method.parameters.items():
+    for name, parameter in declared.items():
         if name in given:
             values[name] = _absolute(parameter, parameter.checked(given[name]), os.getcwd)
         elif parameter.default is not None:

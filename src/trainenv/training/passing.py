@@ -45,6 +45,11 @@ def arguments(style: str, declared: Mapping[str, Parameter], values: Mapping[str
     return found
 
 
+def in_command(value: object) -> str:
+    """``value`` as a command takes it in the place of its name: a whole number without a point."""
+    return as_text(int(value)) if isinstance(value, float) and value.is_integer() else as_text(value)
+
+
 def variables(values: Mapping[str, object]) -> dict[str, str]:
     """``values`` as environment variables: ``learning-rate`` is ``LEARNING_RATE``.
 

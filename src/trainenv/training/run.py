@@ -63,7 +63,7 @@ def start(
     ``ParameterError``, ``UsageError``, ``MethodError``, ``TaskError``, ``EnvironmentBusyError``; nothing is left of
     the task then.
     """
-    values = checked_parameters(method, parameters)
+    values = checked_parameters(method, parameters, stage)
     environment = conda_env or method.environment_of(stage)
     if environment is None:
         raise MethodError(
