@@ -38,19 +38,21 @@ def _create(name: str, state: str, bench: Bench, emptied: list[Path]) -> Case:
         )
     ]
     missing = []
-    for peer in ("micromamba", "conda"):
+    for peer, more in (("micromamba", ()), ("micromamba", ("--no-pyc",)), ("conda", ())):
+        title = " ".join((f"{peer} create", *more))
         if program := bench.peers.get(peer):
             target = bench.folder / f"{peer}-created"
+            wanted = ("--override-channels", "-c", channel, f"python={PYTHON}")
             contenders.append(
                 Contender(
-                    f"{peer} create",
-                    (program, "create", "-yqp", str(target), "--override-channels", "-c", channel, f"python={PYTHON}"),
+                    title,
+                    (program, "create", "-yqp", str(target), *more, *wanted),
                     prepare=partial(_remove, bench, target, emptied),
                     check=partial(_starts, bench, target, "ssl, pip"),
                 )
             )
-        else:
-            missing.append(f"{peer} create")
+        elif not more:
+            missing.append(title)
     return Case(
         name,
         f"Create an environment with Python {PYTHON}, pip and setuptools from the host channel, {state}",
@@ -58,6 +60,7 @@ def _create(name: str, state: str, bench: Bench, emptied: list[Path]) -> Case:
         _ROUNDS,
         Comparison.RATIO,
         missing,
+        "conda and micromamba compile pip and setuptools to .pyc, unless told --no-pyc; trainenv leaves it to Python.",
     )
 
 
