@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trainenv.environments.verify import Verification
     from trainenv.training import BrokenMethod, Event, Method, Task
     from trainenv.training.index import Summary
+    from trainenv.training.rerun import Differences
     from trainenv.training.selection import Selection
 
 StrPath = str | os.PathLike[str]
@@ -637,6 +638,33 @@ class Workspace:
         return self.start(
             method, values, stage=stage, conda_env=conda_env, name=name, executor=executor, resources=resources
         ).wait()
+
+    def rerun(
+        self,
+        task: Task,
+        given: Mapping[str, object] | None = None,
+        /,
+        *,
+        as_is: bool = False,
+        name: str | None = None,
+        **parameters: object,
+    ) -> Task:
+        """Start a task again with the same code, parameters and lock; it runs on by itself.
+
+        Parameters that are given replace its own (see ``start``). Where its environment is not as it was, one is
+        made from its lock, unless ``as_is``. ``differences`` says beforehand what is otherwise now.
+        """
+        from trainenv.training.rerun import rerun
+
+        values = {**(given or {}), **parameters}
+        return rerun(self.settings, task, values, self.reporter, as_is=as_is, name=name)
+
+    def differences(self, task: Task) -> Differences:
+        """What is otherwise now than when a task ran: code, packages, host."""
+        from trainenv.training.rerun import differences
+
+        task.require_folder()
+        return differences(self.settings, task)
 
     def waiting(self, task: Task) -> Iterator[Task]:
         """A task each time that it stands otherwise in its queue, until it waits no more."""

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,12 +14,15 @@ from trainenv.cli import live
 from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.group import Group
 from trainenv.cli.output import duration, json_option, print_json, print_table, workspace
-from trainenv.cli.train import exit_code_of, show_log
+from trainenv.cli.train import exit_code_of, parameters_in, show_log, started
 from trainenv.errors import UsageError
 from trainenv.training.index import Summary
 from trainenv.training.selection import selected
 from trainenv.training.surroundings import in_words
-from trainenv.training.task import STATUSES
+from trainenv.training.task import STATUSES, Task
+
+if TYPE_CHECKING:
+    from trainenv.training.rerun import Differences
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -219,6 +222,65 @@ def cancel(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> N
         return
     for found in ended:
         print(f"{found.id}: {found.outcome}")
+
+
+@task.command()
+@click.argument("identifier", metavar="ID")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another value for a parameter.")
+@click.option("--as-is", is_flag=True, help="Run in the environment as it is now, also if it was changed since.")
+@click.option("--name", metavar="NAME", help="What to call the task, instead of the same again.")
+@click.option("--detach", is_flag=True, help="Return at once; the task runs on.")
+@click.option("--dry-run", is_flag=True, help="Only say what differs now.")
+@json_option
+@click.pass_context
+def rerun(
+    ctx: click.Context,
+    identifier: str,
+    changes: tuple[str, ...],
+    as_is: bool,
+    name: str | None,
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Run a task again: the same code, parameters and lock.
+
+    What differs now is said first. Where the method's folder was changed since, the task's own copy of its code runs;
+    where the environment was changed or is gone, one is made from the task's lock.
+
+    \b
+    Example:
+      trainenv task rerun 20260101-120000-a1b2c3
+    """
+    place = workspace(ctx, as_json=as_json)
+    found = place.task(identifier)
+    differs = place.differences(found)
+    if dry_run and as_json:
+        print_json(differs.to_json())
+    elif not as_json:
+        for line in _in_lines(found, differs) or ["nothing differs from what it ran"]:
+            print(line if dry_run else f"trainenv: {line}", file=sys.stdout if dry_run else sys.stderr)
+    if dry_run:
+        return 0
+    again = place.rerun(found, parameters_in(changes), as_is=as_is, name=name)
+    return started(place, again, detach=detach, as_json=as_json, more={"differences": differs.to_json()})
+
+
+def _in_lines(found: Task, differs: Differences) -> list[str]:
+    """What differs now, for people."""
+    lines = []
+    if differs.code:
+        shown = ", ".join(differs.code[:5]) + (f" and {len(differs.code) - 5} more" if len(differs.code) > 5 else "")
+        lines.append(f"the code of {found.method} differs now: {shown}")
+    if differs.missing:
+        lines.append(f"environment {found.conda_env} is not there any more")
+    for change in differs.packages:
+        versions = [each.version if each else "none" for each in (change.before, change.after)]
+        lines.append(f"{change.name} differs now in {found.conda_env}: {versions[0]} then, {versions[1]} now")
+    for name, (then, now) in differs.host.items():
+        was, is_now = (", ".join(each) if isinstance(each, list) else each for each in (then, now))
+        lines.append(f"{name.replace('_', ' ')} differs now: {was or 'none'} then, {is_now or 'none'} now")
+    return lines
 
 
 @task.command()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -59,25 +61,33 @@ def train(
     asked = {"gpus": gpus, "cpus": cpus, "memory": memory, "time": time}
     task = place.start(
         method,
-        _parameters(settings),
+        parameters_in(settings),
         stage=stage,
         conda_env=conda_env,
         name=name,
         executor=executor,
         resources={word: value for word, value in asked.items() if value is not None},
     )
+    return started(place, task, detach=detach, as_json=as_json)
+
+
+def started(place: Workspace, task: Task, *, detach: bool, as_json: bool, more: Mapping[str, Any] = {}) -> int:
+    """Tell of a new task, then show its log until it ends, unless ``detach``; returns the exit code.
+
+    ``more`` is put beside its fields in JSON.
+    """
     if detach:
         if as_json:
-            print_json(task.to_json())
+            print_json({**task.to_json(), **more})
         else:
             begun = "Queued task" if task.status == "queued" else "Started task"
             print(f"{begun} {task.id}. Follow it: trainenv task logs -f {task.id}")
         return 0
     if not as_json:
-        print(f"trainenv: task {task.id}: {method} in {task.conda_env}", file=sys.stderr)
+        print(f"trainenv: task {task.id}: {task.method} in {task.conda_env}", file=sys.stderr)
     ended = show_until_end(place, task, quiet=as_json)
     if as_json:
-        print_json(ended.to_json())
+        print_json({**ended.to_json(), **more})
     else:
         print(f"trainenv: task {ended.id} {ended.outcome}, results in {ended.folder}", file=sys.stderr)
     return exit_code_of(ended)
@@ -122,7 +132,7 @@ def exit_code_of(task: Task) -> int:
     return task.exit_code or 1
 
 
-def _parameters(settings: tuple[str, ...]) -> dict[str, object]:
+def parameters_in(settings: tuple[str, ...]) -> dict[str, object]:
     found: dict[str, object] = {}
     for setting in settings:
         key, separator, value = setting.partition("=")

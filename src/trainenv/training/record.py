@@ -16,6 +16,7 @@ LOG = "output.log"
 METRICS = "metrics.jsonl"
 PARAMETERS = "parameters.json"
 OUTPUTS = "outputs"
+CODE = "code"
 
 TASK_DIR_VARIABLE = "TRAINENV_TASK_DIR"
 

@@ -41,6 +41,14 @@ class Event:
     data: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The task that is run again; ``copy`` is a new folder that holds the method's, where that is a copy."""
+
+    task: Task
+    copy: Path | None
+
+
 def start(
     settings: Settings,
     method: Method,
@@ -53,15 +61,16 @@ def start(
     grace_seconds: float = 10.0,
     executor: str = executors.LOCAL,
     resources: Mapping[str, object] | None = None,
+    origin: Origin | None = None,
 ) -> Task:
     """Start ``stage`` of ``method`` in the environment at ``prefix``; returns once its code runs, or has to wait.
 
     The environment's name is ``conda_env``, else the one that the method names; ``name`` is what to call
     the task. Strings in ``parameters`` are read as their types. On cancel the code has ``grace_seconds`` to end itself.
     ``executor`` names what runs it, ``resources`` say otherwise than the method what it takes (see ``resources``).
-    Code that can't be started makes a task with status ``failed`` that says why. Raises
-    ``ParameterError``, ``UsageError``, ``MethodError``, ``TaskError``, ``EnvironmentBusyError``; nothing is left of
-    the task then.
+    ``origin`` says that this repeats a task. Code that can't be started makes a task with status
+    ``failed`` that says why. Raises ``ParameterError``, ``UsageError``, ``MethodError``, ``TaskError``,
+    ``EnvironmentBusyError``; nothing is left of the task then.
     """
     values = checked_parameters(method, parameters, stage)
     environment = conda_env or method.environment_of(stage)
@@ -72,12 +81,15 @@ def start(
         )
     taken = method.resources.changed(resources or {})
     runner = executors.named(executor)
-    git = GitQuestion(method.folder)
-    files, facts = _provenance(settings.tasks_dir, method.folder, prefix)
-    commit = git.answer()
+    files, facts = _surroundings(settings.tasks_dir, prefix)
+    if origin is None:
+        own_files, own_facts = _code(settings.tasks_dir, method.folder)
+    else:
+        own_files, own_facts = _code_of(origin.task)
     task = create(
         settings.tasks_dir,
-        files,
+        files | own_files,
+        origin.copy if origin else None,
         method=method.name,
         stage=stage,
         conda_env=environment,
@@ -88,8 +100,6 @@ def start(
         parameters=values,
         environment=method.variables(values),
         method_sha256=method.sha256,
-        git_commit=commit and commit.sha,
-        git_dirty=commit and commit.dirty,
         host=os.uname().nodename,
         machine=surroundings.of_machine(),
         workspace=str(settings.root),
@@ -100,7 +110,9 @@ def start(
         resources=taken.to_json(),
         metric_patterns=list(method.metrics),
         promised_outputs=list(method.stage(stage).outputs),
+        rerun_of=origin.task.id if origin else None,
         **facts,
+        **own_facts,
     )
     try:
         return runner.submit(task, settings)
@@ -169,16 +181,32 @@ def _events(text: str, stated: Sequence[metrics.Statement]) -> Iterator[Event]:
         yield from (Event("", *each) for each in more)
 
 
-def _provenance(tasks_dir: Path, folder: Path, prefix: Path) -> tuple[dict[str, Path], dict[str, str | None]]:
-    """What a task in ``folder`` and ``prefix`` would run: kept files for its own folder, and their hashes."""
+def _code(tasks_dir: Path, folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+    """The code that a task in ``folder`` would run: the kept file for its own folder, and what its record says."""
+    git = GitQuestion(folder)
     found = code.read(folder)
     try:
-        around = surroundings.of_environment(tasks_dir, prefix)
-        files = {code.FILE: code.keep(tasks_dir, found), **around.files}
+        files = {code.FILE: code.keep(tasks_dir, found)}
     except OSError as error:
         raise TaskError(f"no task can be made in {tasks_dir}", cause=error.strerror or str(error)) from None
-    hashes = {"manifest_sha256": around.manifest_sha256, "lock_sha256": around.lock_sha256}
-    return files, {"code_sha256": found.sha256, **hashes}
+    commit = git.answer()
+    facts = {"git_commit": commit and commit.sha, "git_dirty": commit and commit.dirty}
+    return files, {"code_sha256": found.sha256, **facts}
+
+
+def _code_of(task: Task) -> tuple[dict[str, Path], dict[str, Any]]:
+    """The same of the code that ``task`` ran."""
+    facts = {"code_sha256": task.code_sha256, "git_commit": task.git_commit, "git_dirty": task.git_dirty}
+    return {code.FILE: task.folder / code.FILE}, facts
+
+
+def _surroundings(tasks_dir: Path, prefix: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+    """The same of the environment at ``prefix``."""
+    try:
+        around = surroundings.of_environment(tasks_dir, prefix)
+    except OSError as error:
+        raise TaskError(f"no task can be made in {tasks_dir}", cause=error.strerror or str(error)) from None
+    return around.files, {"manifest_sha256": around.manifest_sha256, "lock_sha256": around.lock_sha256}
 
 
 def _user() -> str:

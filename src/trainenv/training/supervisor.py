@@ -76,6 +76,8 @@ def main(arguments: list[str]) -> int:
                 announce(task)
                 return 1
             assert place.grant is not None
+            if task["ticket"]:
+                _keep_to_code(folder, task)
             task.update(gpus=list(place.grant.gpus), cpus=list(place.grant.cpus), ticket=None)
         task.update(status="running", started=record.now())
         record.write(folder, task)
@@ -163,6 +165,22 @@ def _wait_for_turn(folder: str, task: dict[str, Any], place: queue.Place, ready:
             return False
         place.look()
     return True
+
+
+def _keep_to_code(folder: str, task: dict[str, Any]) -> None:
+    """Where the method's folder was changed while the task waited, run the copy of what was to run."""
+    from trainenv.errors import TaskError
+    from trainenv.training import code, passing
+
+    if code.read(Path(task["working_folder"])).sha256 == task["code_sha256"]:
+        return
+    copy = os.path.join(folder, record.CODE, os.path.basename(task["working_folder"]))
+    try:
+        code.write(code.unpacked(Path(folder, code.FILE)), Path(copy))
+    except TaskError as error:
+        raise OSError(str(error)) from None
+    words = {task["working_folder"]: copy}
+    task.update(command=passing.expanded(task["command"], words), working_folder=copy)
 
 
 def _received(signals: int) -> bytes:

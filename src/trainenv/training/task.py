@@ -22,7 +22,7 @@ from trainenv.training import kept, passing, processes, record
 ACTIVE = ("queued", "running")
 STATUSES = (*ACTIVE, "done", "failed", "cancelled", "lost")
 
-_STAGING = ".new-"
+STAGING = ".new-"
 _STALE_SECONDS = 3600.0
 
 
@@ -43,7 +43,8 @@ class Task:
     ``supervisor`` tells the process that answers for the task from any other (see
     ``processes.identity``). ``code_sha256`` is over the method's code (see ``code``), ``git_dirty`` says that
     its folder was not as ``git_commit`` has it, ``manifest_sha256`` is over what the environment held
-    (see ``environments.fingerprint``), ``machine`` says what the host is. ``shared_database``
+    (see ``environments.fingerprint``), ``machine`` says what the host is. ``rerun_of`` is the
+    id of the task that this one repeats. ``shared_database``
     says that others than this ``workspace`` shall see the task. Times are ISO 8601 in UTC.
     """
 
@@ -80,6 +81,7 @@ class Task:
     manifest_sha256: str | None = None
     lock_sha256: str | None = None
     machine: dict[str, Any] = field(default_factory=dict)
+    rerun_of: str | None = None
     workspace: str = ""
     shared_database: bool = False
     started: str | None = None
@@ -157,11 +159,12 @@ class Task:
 _FIELDS = frozenset(each.name for each in fields(Task)) - {"folder"}
 
 
-def create(tasks_dir: Path, files: Mapping[str, Path], **values: Any) -> Task:
+def create(tasks_dir: Path, files: Mapping[str, Path], code: Path | None = None, **values: Any) -> Task:
     """Make the folder of a new task, ``queued``, with a new id. It appears whole.
 
     ``files`` are kept files that it shall have, by their names there; ``values`` the fields of ``Task`` that
-    describe what is to run; what only the task has may stand in them as a word of ``passing``.
+    describe what is to run; what only the task has may stand in them as a word of ``passing``. ``code`` is a
+    folder that becomes part of the task's, and where it lies now may stand in them as well.
     Raises ``TaskError`` if the folder can't be written.
     """
     try:
@@ -178,20 +181,23 @@ def create(tasks_dir: Path, files: Mapping[str, Path], **values: Any) -> Task:
                 **values,
             )
             words = passing.meanings(task.id, task.folder)
+            if code is not None:
+                words[str(code)] = str(task.folder / record.CODE)
             task = replace(
                 task,
                 command=passing.expanded(task.command, words),
+                working_folder=passing.expanded(task.working_folder, words),
                 environment=passing.expanded(task.environment, words),
             )
-            if _appear(task, files, passing.expanded(task.parameters, words)):
+            if _appear(task, files, code, passing.expanded(task.parameters, words)):
                 return task
     except OSError as error:
         raise TaskError(f"no task can be made in {tasks_dir}", cause=error.strerror or str(error)) from None
 
 
-def _appear(task: Task, files: Mapping[str, Path], parameters: dict[str, object]) -> bool:
+def _appear(task: Task, files: Mapping[str, Path], code: Path | None, parameters: dict[str, object]) -> bool:
     """Build the task's folder beside its place and rename it there; False if the id is taken."""
-    staging = task.folder.parent / f"{_STAGING}{task.id}"
+    staging = task.folder.parent / f"{STAGING}{task.id}"
     try:
         staging.mkdir()
     except FileExistsError:
@@ -205,6 +211,8 @@ def _appear(task: Task, files: Mapping[str, Path], parameters: dict[str, object]
         record.write(str(staging), task.to_json())
         if task.folder.exists():
             return False
+        if code is not None:
+            code.rename(staging / record.CODE)
         staging.rename(task.folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -213,7 +221,7 @@ def _appear(task: Task, files: Mapping[str, Path], parameters: dict[str, object]
 
 def _remove_stale(tasks_dir: Path) -> None:
     """Remove what a killed process left of a folder that never appeared."""
-    for staging in tasks_dir.glob(f"{_STAGING}*"):
+    for staging in tasks_dir.glob(f"{STAGING}*"):
         try:
             age = time.time() - staging.stat().st_mtime
         except FileNotFoundError:
@@ -296,7 +304,7 @@ def remove_tasks(tasks: Sequence[Task]) -> None:
                 hint=f"End it with `trainenv task cancel {task.id}`",
             )
     for task in tasks:
-        gone = task.folder.parent / f"{_STAGING}{task.id}-{secrets.token_hex(4)}"
+        gone = task.folder.parent / f"{STAGING}{task.id}-{secrets.token_hex(4)}"
         try:
             task.folder.rename(gone)
         except FileNotFoundError:
