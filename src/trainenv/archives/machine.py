@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from trainenv import locks
 from trainenv.archives.codecs import ZSTD
 from trainenv.archives.content_index import ContentIndex
-from trainenv.archives.delta import OtherSide, of_manifests
+from trainenv.archives.delta import OtherSide, of_document, of_manifests
 from trainenv.archives.manifest import LONGEST, SHORTENED, Manifest
 from trainenv.archives.packing import describe
-from trainenv.archives.reading import opened
+from trainenv.archives.sources import LocalFile
+from trainenv.archives.tails import read_tail
 from trainenv.environments.environment import Environment
 from trainenv.errors import ArchiveError, EnvironmentBusyError, UsageError, VerificationError
 from trainenv.progress import Reporter
@@ -83,14 +85,14 @@ def other_side(file: Path) -> OtherSide:
     Raises ``UsageError`` for a file that is neither, ``ArchiveError`` for a damaged archive.
     """
     try:
-        with opened(file) as (_, manifest, _):
-            return of_manifests([manifest])
-    except ArchiveError as error:
+        with closing(LocalFile(file)) as source:
+            return of_document(read_tail(source)[0])
+    except (ArchiveError, ValueError) as error:
         if (found := _read(file)) is not None:
             return found
         raise UsageError(
             f"{file} is neither an archive nor a manifest of trainenv",
-            cause=error.cause or error.message,
+            cause=error.cause or error.message if isinstance(error, ArchiveError) else str(error),
             hint="Make one on the other machine: trainenv env manifest -o FILE",
         ) from None
 

@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from trainenv.archives.content_index import ContentIndex, identity
 from trainenv.archives.copying import LocalCopy, find_copies
@@ -26,6 +27,14 @@ from trainenv.errors import ArchiveError
 _HASHERS = 2
 _NAMED = 3
 _MOST_DETAILS = 100
+
+
+class _Found(NamedTuple):
+    """A file, the candidate that comes next, and those after it."""
+
+    file: File
+    candidate: Candidate
+    more: Iterator[Candidate]
 
 
 @dataclass(frozen=True)
@@ -158,26 +167,18 @@ def _links(
     """What can be linked, and the sha256 of each, by path."""
     links: dict[str, Candidate] = {}
     digests: dict[str, str] = {}
-    refuted: set[str] = set()
-    looked_for = files
+    looked_for = [(file, _alike(file, placed, local, device)) for file in files]
     while looked_for:
-        unproven: list[tuple[File, Candidate]] = []
-        for file in looked_for:
-            for candidate in _alike(file, placed, local, device):
-                known = index.sha256(candidate.status)
-                if known is None and candidate.place not in refuted:
-                    unproven.append((file, candidate))
-                    break
-                if known is not None and known.startswith(file.sha256):
-                    links[file.path], digests[file.path] = candidate, known
-                    break
+        found = [_Found(file, candidate, more) for file, more in looked_for for candidate in islice(more, 1)]
+        index.look_up(each.candidate.status for each in found)
+        known = [(each, index.sha256(each.candidate.status)) for each in found]
+        proven = [(each, digest) for each, digest in known if digest is not None]
         looked_for = []
-        for file, candidate, digest in _hashed(unproven, index):
-            if digest is not None and digest.startswith(file.sha256):
-                links[file.path], digests[file.path] = candidate, digest
+        for each, digest in chain(proven, _hashed([each for each, digest in known if digest is None], index)):
+            if digest is not None and digest.startswith(each.file.sha256):
+                links[each.file.path], digests[each.file.path] = each.candidate, digest
             else:
-                refuted.add(candidate.place)
-                looked_for.append(file)
+                looked_for.append((each.file, each.more))
     return links, digests
 
 
@@ -202,20 +203,16 @@ def _alike(file: File, placed: Placement, local: LocalFiles, device: int) -> Ite
             yield candidate
 
 
-def _hashed(
-    unproven: Sequence[tuple[File, Candidate]], index: ContentIndex
-) -> Iterator[tuple[File, Candidate, str | None]]:
+def _hashed(unproven: Sequence[_Found], index: ContentIndex) -> Iterator[tuple[_Found, str | None]]:
     """Each with its sha256, None if it is not the same file any more. Several threads read the big ones."""
-    small = [each for each in unproven if each[0].size < HASHED_ASIDE]
-    big = [each for each in unproven if each[0].size >= HASHED_ASIDE]
+    small = [each for each in unproven if each.file.size < HASHED_ASIDE]
+    big = [each for each in unproven if each.file.size >= HASHED_ASIDE]
     with ThreadPoolExecutor(_HASHERS, thread_name_prefix="hash") as pool:
-        aside = pool.map(lambda each: index.hashed(each[1].place), big)
-        directly = (index.hashed(each[1].place) for each in small)
-        pairs: Iterable[tuple[tuple[File, Candidate], tuple[os.stat_result, str] | None]]
-        pairs = chain(zip(small, directly, strict=True), zip(big, aside, strict=True))
-        for (file, candidate), found in pairs:
-            if found is None or identity(found[0]) != identity(candidate.status):
-                yield file, candidate, None
+        aside = pool.map(lambda each: index.hashed(each.candidate.place), big)
+        directly = (index.hashed(each.candidate.place) for each in small)
+        for each, result in chain(zip(small, directly, strict=True), zip(big, aside, strict=True)):
+            if result is None or identity(result[0]) != identity(each.candidate.status):
+                yield each, None
             else:
-                index.note(*found)
-                yield file, candidate, found[1]
+                index.note(*result)
+                yield each, result[1]

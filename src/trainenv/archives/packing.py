@@ -22,6 +22,7 @@ from trainenv.archives.conda_unpack import program
 from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.contents import Choice, Contents, gather, present
 from trainenv.archives.delta import Everything, OtherSide, note, shortened
+from trainenv.archives.hashes_ahead import HashesAhead
 from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
 from trainenv.archives.host_needs import NeedsCollector
 from trainenv.archives.inventory import Inventory
@@ -157,12 +158,18 @@ class _Packer:
         self._canonical = CanonicalFiles(prefix, canonicaliser, found.places)
         self._index = index
         self._against = against
+        self._hashes = HashesAhead(index)
 
     def run(self, name: str, step: Step) -> Manifest:
         for folder in sorted({*self._found.folders, "bin", "conda-meta", RECORDS_DIR}):
             self._add_folder(folder)
         if self._against is not None:
             self._add_made(DELTA_NOTE, 0o644, note(name, self._against))
+            self._hashes.begin(
+                (path, self._found.places.get(path) or f"{self._root}/{path}")
+                for path in self._found.files
+                if path not in self._found.links
+            )
         owner = None
         for path in self._found.files:
             try:
@@ -198,8 +205,9 @@ class _Packer:
         )
 
     def close(self) -> None:
-        """Stop the hashing thread."""
+        """Stop the hashing threads."""
         self._hashing.close()
+        self._hashes.close()
 
     def _hashed_files(self) -> list[File]:
         """What has been added so far, once the hashing thread is done with it."""
@@ -252,15 +260,23 @@ class _Packer:
     def _is_there(self, path: str, owner: str, found: CanonicalFile) -> bool:
         """Whether the other side has the file; then it is only listed."""
         assert self._against is not None
-        digest = self._index.sha256(found.status) if found.verbatim else None
-        if digest is None:
+        known = self._hashes.sha256(path, found.status) if found.verbatim else None
+        if known is None:
             made = hashlib.sha256()
             for block in found.blocks():
                 made.update(block)
-            digest = made.hexdigest()
-        if not self._against.has(digest):
+            known = made.hexdigest()
+            if found.verbatim:
+                self._index.note(found.status, known)
+        if not self._against.has(known):
             return False
-        self._list(path, owner, found, (0, 0), digest, absent=True)
+        self._files.append(
+            File(
+                *(path, "file", found.mode, found.mtime, 0, 0, found.size, known, owner),
+                occurrences=found.occurrences,
+                absent=True,
+            )
+        )
         return True
 
     def _add_whole(self, path: str, owner: str, found: CanonicalFile, content: bytes) -> None:
@@ -282,14 +298,7 @@ class _Packer:
         self._list(path, owner, found, place, self._hashing.submit(digest.hexdigest))
 
     def _list(
-        self,
-        path: str,
-        owner: str,
-        found: CanonicalFile,
-        place: tuple[int, int],
-        digest: str | Future[str],
-        *,
-        absent: bool = False,
+        self, path: str, owner: str, found: CanonicalFile, place: tuple[int, int], digest: str | Future[str]
     ) -> None:
         """Put a file on the list; its sha256 may still be in the making."""
         if not isinstance(digest, str):
@@ -297,10 +306,10 @@ class _Packer:
             digest = ""
         elif found.verbatim:
             self._index.note(found.status, digest)
-        file = File(path, "file", found.mode, found.mtime, *place, found.size, digest, owner)
-        if found.occurrences is not None or absent:
-            file = replace(file, occurrences=found.occurrences, absent=absent)
-        self._files.append(file)
+        occurrences = found.occurrences
+        self._files.append(
+            File(path, "file", found.mode, found.mtime, *place, found.size, digest, owner, occurrences=occurrences)
+        )
 
     def _refused(self, cause: str, hint: str) -> ArchiveError:
         return ArchiveError(f"{self._prefix} can't be packed", cause=cause, hint=hint)

@@ -19,8 +19,8 @@ from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
 _EDITED_FOLDERS = ("etc", "ssl", "var", "share/jupyter")
+_BELOW_EDITED = tuple(f"{folder}/" for folder in ("conda-meta", *_EDITED_FOLDERS))
 _EDITED_SUFFIXES = (".pth", ".egg-link", ".conf", ".cfg", ".ini", ".condarc")
-_RECORDS = "conda-meta/"
 _SITE_PACKAGES = re.compile(r"lib/python[^/]*/site-packages/")
 
 
@@ -126,9 +126,7 @@ def is_edited_in_place(path: str) -> bool:
     ``path`` is relative to the prefix.
     """
     folder, _, name = path.rpartition("/")
-    if not folder or path.startswith(_RECORDS) or folder.endswith(".dist-info"):
-        return True
-    if any(path.startswith(f"{edited}/") for edited in _EDITED_FOLDERS):
+    if not folder or path.startswith(_BELOW_EDITED) or folder.endswith(".dist-info"):
         return True
     return name.endswith(_EDITED_SUFFIXES) and _SITE_PACKAGES.match(path) is not None
 
