@@ -18,6 +18,9 @@ PARAMETERS = "parameters.json"
 OUTPUTS = "outputs"
 CODE = "code"
 
+_TRY_AGAIN_SECONDS = 1.0
+_PATIENCE_SECONDS = 600.0
+
 TASK_DIR_VARIABLE = "TRAINENV_TASK_DIR"
 
 
@@ -33,6 +36,22 @@ def read(folder: str) -> dict[str, Any]:
 def write(folder: str, record: dict[str, Any]) -> None:
     """Replace the record of the task in ``folder``. Raises ``OSError``, and then nothing changed."""
     write_json(os.path.join(folder, RECORD), record)
+
+
+def write_patiently(folder: str, record: dict[str, Any]) -> None:
+    """``write``, but while there is no room on the disk wait for some, for ten minutes. A removed folder needs none."""
+    give_up_at = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            write(folder, record)
+        except FileNotFoundError:
+            return  # Someone removed the task's folder.
+        except OSError:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(_TRY_AGAIN_SECONDS)
+        else:
+            return
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:
