@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainenv.channels.target import Target
-from trainenv.errors import EnvironmentBusyError, InstallError, UsageError
+from trainenv.errors import EnvironmentBusyError, InstallError, TaskError, UsageError
 from trainenv.locks import IfBusy
 from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings, checked_name, load
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trainenv.environments.rollback import Generation
     from trainenv.environments.verify import Verification
     from trainenv.training import BrokenMethod, Event, Method, Task
+    from trainenv.training.comparison import Comparison
     from trainenv.training.index import Summary
     from trainenv.training.rerun import Differences
     from trainenv.training.selection import Selection
@@ -699,6 +700,40 @@ class Workspace:
 
         task.require_folder()
         return metrics.read(str(task.metrics_file))
+
+    def compare(self, tasks: Sequence[Task]) -> Comparison:
+        """Tasks side by side: parameters, packages of their environments, last metrics."""
+        from trainenv.training.comparison import compared
+
+        return compared(tasks)
+
+    def draw(self, tasks: Sequence[Task], output: StrPath) -> None:
+        """Draw what tasks measured into a PNG or SVG file: one panel a metric, one line a task."""
+        from trainenv.training import draw
+
+        for task in tasks:
+            task.require_folder()
+        draw(tasks, Path(output))
+
+    def drawn(self, tasks: Sequence[Task], width: int = 80, *, colours: bool = False) -> str:
+        """What tasks measured, drawn for a terminal of ``width`` columns. Raises ``TaskError`` if there is nothing."""
+        from trainenv.training import curves, terminal_chart
+
+        for task in tasks:
+            task.require_folder()
+        found = curves.panels(tasks)
+        if not found:
+            raise TaskError("there is nothing to draw", cause="no task has metrics yet")
+        return "\n".join(terminal_chart.draw(found, width, colours=colours))
+
+    def export_tasks(self, tasks: Sequence[Task], output: StrPath, *, outputs: bool = True) -> None:
+        """Write tasks into a ``.csv`` or ``.json`` file, or whole into a ``.tar.gz``, ``.tar.zst`` or ``.tar``.
+
+        Archives lack what is in the tasks' ``outputs`` folders unless ``outputs``.
+        """
+        from trainenv.training import export
+
+        export.write(tasks, Path(output), self.reporter, outputs=outputs)
 
     def remove_tasks(self, tasks: Sequence[Task]) -> None:
         """Remove ended tasks with their logs, metrics and outputs. Raises ``TaskError`` if one still runs."""

@@ -53,7 +53,7 @@ def test_one_panel_a_metric_one_line_a_task(tmp_path: Path) -> None:
     draw(tasks, output)
     drawn = texts(output)
     assert {"loss", "accuracy", "epoch or record or step", "epoch"} <= set(drawn)
-    assert {"digits (env_a)", "digits (env_b), run 1", "digits (env_b), run 2"} <= set(drawn)
+    assert {"digits (env_a)", *(f"digits (env_b), {task.id}" for task in tasks[1:3])} <= set(drawn)
     assert "silent (env_c)" not in drawn
 
 

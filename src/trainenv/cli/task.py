@@ -5,21 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from trainenv.cli import live
-from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.group import Group
 from trainenv.cli.output import duration, json_option, print_json, print_table, workspace
+from trainenv.cli.results import compare, export, in_line, metrics, selecting
 from trainenv.cli.train import exit_code_of, parameters_in, show_log, started
 from trainenv.errors import UsageError
 from trainenv.training.index import Summary
 from trainenv.training.selection import selected
 from trainenv.training.surroundings import in_words
-from trainenv.training.task import STATUSES, Task
+from trainenv.training.task import Task
 
 if TYPE_CHECKING:
     from trainenv.training.rerun import Differences
@@ -29,34 +28,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group(cls=Group)
 def task() -> None:
-    """List, show, cancel and remove tasks; read their logs and metrics.
+    """Find tasks, read their logs and metrics, compare, repeat, cancel, export and remove them.
 
     \b
     Example:
       trainenv task list
     """
-
-
-def selecting(command: F) -> F:
-    """The options that say which tasks are meant."""
-    for option in reversed(
-        (
-            click.option("--method", type=METHOD, metavar="METHOD", help="Only tasks of this method."),
-            click.option("--status", type=click.Choice(STATUSES), help="Only tasks that stand so."),
-            click.option("--conda-env", type=ENVIRONMENT, metavar="ENV", help="Only tasks in this environment."),
-            click.option("--name", metavar="NAME", help="Only tasks of this name."),
-            click.option("--since", metavar="TIME", help="Only tasks made since: 2h (ago), 7d, 2026-11-22."),
-            click.option(
-                "--where",
-                multiple=True,
-                metavar="CONDITION",
-                help="Only tasks with such a parameter or last metric: 'loss<0.1', optimizer=adam.",
-            ),
-            click.option("--limit", type=click.IntRange(1), help="Only the newest so many."),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 @task.command("list")
@@ -99,7 +76,7 @@ def _listed(found: Sequence[Summary]) -> tuple[list[str], list[list[object]]]:
         "Started": lambda task: task.started,
         "Time": lambda task: duration(task.started, task.finished),
         "Host": lambda task: task.host,
-        "Metrics": lambda task: _metrics(task.metrics),
+        "Metrics": lambda task: in_line(task.metrics),
     }
     if not any(task.name for task in found):
         del columns["Name"]
@@ -125,7 +102,7 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
         print_json(shown)
         return
     shown["parameters"] = " ".join(f"{key}={value}" for key, value in found.parameters.items())
-    shown["metrics"] = _metrics(found.metrics)
+    shown["metrics"] = in_line(found.metrics)
     shown["status"] = found.outcome
     shown["folder"] = found.folder
     shown["command"] = shlex.join(found.command)
@@ -164,42 +141,6 @@ def logs(ctx: click.Context, identifier: str, follow: bool, raw: bool) -> int:
     for text in place.log(found):
         sys.stdout.write(text)
     return 0
-
-
-@task.command()
-@click.argument("identifier", metavar="ID")
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Draw them into a .png or .svg file instead.",
-)
-@json_option
-@click.pass_context
-def metrics(ctx: click.Context, identifier: str, plot: Path | None, as_json: bool) -> None:
-    """Print what a task measured, a row for each line of metrics in its log.
-
-    \b
-    Example:
-      trainenv task metrics 2026 --plot metrics.svg
-    """
-    place = workspace(ctx, as_json=as_json)
-    found = place.task(identifier)
-    if plot is not None:
-        from trainenv.training import draw
-
-        draw([found], plot)
-    records = place.metrics(found)
-    if as_json:
-        print_json(records)
-    elif plot is not None:
-        print(f"Drew {len(records)} records of {found.id} into {plot}")
-    elif not records:
-        print(f"{found.id} has no metrics" + (" yet" if found.active else ""))
-    else:
-        columns = list(dict.fromkeys(name for record in records for name in record))
-        rows = [[_number(record[name]) if name in record else "" for name in columns] for record in records]
-        print_table(columns, rows, right=columns)
 
 
 @task.command()
@@ -304,9 +245,5 @@ def remove(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> N
         print(f"Removed {removed.id}")
 
 
-def _number(value: int | float | None) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _metrics(values: dict[str, int | float | None]) -> str:
-    return " ".join(f"{key}={_number(value)}" for key, value in values.items())
+for command in (metrics, compare, export):
+    task.add_command(command)
