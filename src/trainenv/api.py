@@ -86,7 +86,7 @@ class Workspace:
 
         if name is not None:
             checked_name(name, "environment")
-        wanted = specification.gather(specs, map(Path, files), channels)
+        wanted = specification.gather(specs, map(Path, files), channels, target.platform if target else None)
         name = name or wanted.name
         if name is None:
             raise UsageError("the environment needs a name", hint="Give one with -n NAME")

@@ -49,8 +49,8 @@ def test_a_package_with_another_hash(place: Workspace, channel: Path, kind: str)
     index.write_text(json.dumps(content))
     with support.served(channel) as url:
         text = _failure(place, url)
-    assert text.startswith("package base-1.0-0.tar.bz2 is not the one that its channel lists: what came from ")
-    assert f"has the {kind} " in text
+    assert text.startswith("package base-1.0-0.tar.bz2 is not the one that its channel, or the lock, lists: what came ")
+    assert f"has the {kind} hash " in text
 
 
 def test_a_package_that_is_cut_off_at_its_source(place: Workspace, channel: Path) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import MakeWorkspace, python_here
 from tests.environments.test_generations import contents
 from trainenv import InstallError, SolveError, SpecificationError, TrainenvError, Workspace
 from trainenv.environments.preview import Plan
-from trainenv.environments.records import read_note
+from trainenv.environments.records import conda_name, conda_records, read_note
 from trainenv.errors import DeclinedError
 
 PYTHON = f"python={python_here()}"
@@ -306,6 +306,10 @@ def test_list_tells_that_a_pypi_package_replaced_condas(place: Workspace, wheels
     assert [(item.version, item.build) for item in shown] == [("999.0", "pypi")]
     assert shown[0].replaces == f"setuptools {former.version} (host)"
     assert place.verify(place.environment("chat")).problems == []
+    place.install("chat", "alone")
+    needed = {conda_name(str(spec)) for record in conda_records(made.prefix) for spec in record.content["depends"]}
+    there = _names(place) - {"setuptools"}
+    assert {name for name in needed if not name.startswith("__")} <= there, "conda finds it consistent as well"
 
 
 def test_freeze_conda_forbids_to_replace_a_package_of_condas(place: Workspace, wheels: Path) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import support
-from tests.conftest import MakeWorkspace, python_here
+from tests.conftest import MakeWorkspace, RunCommand, python_here
 from trainenv import Workspace
-from trainenv.channels.target import this_platform
+from trainenv.channels.target import Target, this_platform
 from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel
 from trainenv.environments.lockfiles import explicit, pylock
 from trainenv.environments.records import conda_records
@@ -450,3 +450,17 @@ def test_any_text_after_a_locks_head_is_a_lock_or_one_clear_line(
             read_file(folder / "lock")
         except TrainenvError as error:
             assert "\n" not in str(error)
+
+
+def test_a_lock_is_read_for_the_platform_that_is_asked_for(
+    make_workspace: MakeWorkspace, channel: Path, tmp_path: Path, trainenv: RunCommand
+) -> None:
+    support.add_package(channel, "one", "7.0", subdir="linux-aarch64")
+    place = make_workspace(settings=f'channels = ["{channel}"]')
+    targets = [Target("linux-64"), Target("linux-aarch64")]
+    file = _written(tmp_path, "pixi.lock", place.lock("one<9", targets=targets).dump())
+    asked = ["create", "-n", "data", "-f", str(file), "--dry-run", "--platform"]
+    assert " 7.0 " in trainenv(place, *asked, "linux-aarch64").stdout
+    refused = trainenv(place, *asked, "osx-arm64")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "osx-arm64" in refused.stderr

@@ -59,8 +59,8 @@ def install_error(text: str, access: Access, folder: Path) -> InstallError:
     if found := re.search(r"hash mismatch when extracting (\S+) .*expected (\w+), got (\w+)", text):
         kind = "sha256" if len(found[2]) == 64 else "md5"
         return InstallError(
-            f"package {package[1]} is not the one that its channel lists",
-            cause=f"what came from {found[1]} has the {kind} {found[3]} in place of {found[2]}",
+            f"package {package[1]} is not the one that its channel, or the lock, lists",
+            cause=f"what came from {found[1]} has the {kind} hash {found[3]} in place of {found[2]}",
             hint="Nothing was changed; try again later, or tell who runs the channel",
         )
     cause = _shortened(causes[1:])

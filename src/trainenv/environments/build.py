@@ -26,7 +26,7 @@ from trainenv.environments import (
 )
 from trainenv.environments.lock import write_lock
 from trainenv.environments.locked import same_version
-from trainenv.environments.ownership import changed, losing, settle_ownership, snapshot
+from trainenv.environments.ownership import changed, forget_needs, losing, settle_ownership, snapshot
 from trainenv.environments.preview import Plan, plan
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
@@ -210,6 +210,7 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
         raise _frozen(f"files of conda's {', '.join(names)}")
     relocated.forget(prefix, changed(original, after))
     replaced.update(settle_ownership(prefix, staging.target_prefix, before, after))
+    forget_needs(prefix, replaced)
     relocated.write_carried_prefix(prefix, staging.target_prefix)
     if has_to_fit:
         _require_met(set(wheels.unmet(prefix, cache_dir=settings.cache_dir)) - set(unmet))

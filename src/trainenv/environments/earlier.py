@@ -125,5 +125,6 @@ def tell_apart(error: TrainenvError, earlier: Collection[str], installed: Collec
     if reasons != error.details:
         error.cause = "; ".join(reasons)
         error.details = reasons
-        if any(reason.endswith(" earlier") for reason in reasons):
+        names_an_option = "--" in error.hint
+        if not names_an_option and any(reason.endswith(" earlier") for reason in reasons):
             error.hint = "To change what was asked for earlier, ask for it anew in the same command"

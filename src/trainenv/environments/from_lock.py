@@ -19,7 +19,7 @@ from trainenv.credentials import without_credentials
 from trainenv.environments import at_hand
 from trainenv.environments.locked import LockedConda, LockedEnvironment, local_path, of_prefix
 from trainenv.environments.lockfiles import pylock
-from trainenv.environments.records import conda_records, python_version, replace_file
+from trainenv.environments.records import conda_name, conda_records, python_version, replace_file
 from trainenv.errors import InstallError, InterpreterError, SpecificationError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
@@ -231,7 +231,7 @@ def complete_records(prefix: Path, locked: LockedEnvironment) -> None:
 
 def roots(records: Sequence[RepoDataRecord]) -> list[str]:
     """What to note as asked for: python, and each package that no other one needs."""
-    needed = {spec.split()[0] for record in records for spec in record.depends}
+    needed = {conda_name(spec) for record in records for spec in record.depends}
     names = [record.name.normalized for record in records]
     return [name for name in sorted(names) if name == "python" or name not in needed]
 

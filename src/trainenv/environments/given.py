@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from trainenv.environments.records import Distribution, canonical_name, conda_records
+from trainenv.environments.records import Distribution, canonical_name, conda_name, conda_records
 from trainenv.sharing import make_folder
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _of_package(content: Mapping[str, Any], folder: Path, files: Sequence[str]) 
 
 def needs_python(content: Mapping[str, Any]) -> bool:
     """Whether the conda package with the record ``content`` depends on Python."""
-    return any(str(spec).split(" ")[0] == "python" for spec in content.get("depends") or ())
+    return any(conda_name(str(spec)) == "python" for spec in content.get("depends") or ())
 
 
 def _metadata(file: Path) -> Message | None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from trainenv import relocation
 from trainenv.environments import relocated, wheels
 from trainenv.environments.given import needs_python
-from trainenv.environments.records import CondaRecord, canonical_name, conda_records, distributions, replace_file
+from trainenv.environments.records import canonical_name, conda_name, conda_records, distributions, replace_file
 
 _STAGING_PREFIX = re.compile(rb"/[^\0\s\"':;,=]*/\.trainenv/staging/[A-Za-z0-9_.+-]+-[0-9a-f]{8}/prefix")
 
@@ -85,7 +85,7 @@ def settle_ownership(prefix: Path, target_prefix: str, before: Snapshot, after: 
         relocated.remember(prefix, found, target_prefix)
     lost = {path for path, state in before.items() if after.get(path) != state}
     there = {distribution.key for distribution in distributions(prefix)}
-    return _disown(conda_records(prefix), lost, there) if lost else {}
+    return _disown(prefix, lost, there) if lost else {}
 
 
 def _other_staging_prefixes(prefix: Path, written: Iterable[str]) -> set[str]:
@@ -125,9 +125,9 @@ def blank_hashes(prefix: Path, paths: Collection[str]) -> list[str]:
     return blanked
 
 
-def _disown(records: Iterable[CondaRecord], lost: set[str], distributions: set[str]) -> dict[str, dict[str, str]]:
+def _disown(prefix: Path, lost: set[str], distributions: set[str]) -> dict[str, dict[str, str]]:
     dropped: dict[str, dict[str, str]] = {}
-    for record in records:
+    for record in conda_records(prefix):
         if lost.isdisjoint(record.files):
             continue
         kept = [path for path in record.files if path not in lost]
@@ -149,3 +149,15 @@ def _disown(records: Iterable[CondaRecord], lost: set[str], distributions: set[s
             content["paths_data"] = {**paths_data, "paths": paths}
         replace_file(record.path, json.dumps(content, indent=2).encode())
     return dropped
+
+
+def forget_needs(prefix: Path, replaced: Collection[str]) -> None:
+    """Take the needs of conda packages that PyPI's have ``replaced`` out of the records that are left.
+
+    Else conda would find the environment inconsistent, and put the package back beside the one that replaced it.
+    """
+    for record in conda_records(prefix) if replaced else ():
+        needs = list(record.content.get("depends") or ())
+        kept = [need for need in needs if conda_name(str(need)) not in replaced]
+        if kept != needs:
+            replace_file(record.path, json.dumps({**record.content, "depends": kept}, indent=2).encode())

@@ -158,6 +158,11 @@ def canonical_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def conda_name(spec: str) -> str:
+    """The name of the package that a record's dependency (``numpy >=1.2``, ``numpy>=1.2``) speaks of."""
+    return re.split(r"[\s=<>!~\[]", spec.strip().rpartition("::")[2], maxsplit=1)[0].lower()
+
+
 def channel_name(channel: str) -> str:
     """A channel's URL as people name it: the last path component, ``host`` for the host channel."""
     if "://" not in channel:

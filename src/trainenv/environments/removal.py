@@ -16,6 +16,7 @@ from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
     Distribution,
     canonical_name,
+    conda_name,
     conda_records,
     pypi_distributions,
     python_version,
@@ -136,7 +137,7 @@ def _closed(names: set[str], more: Callable[[set[str]], set[str]]) -> set[str]:
 
 
 def _depends(record: PrefixRecord) -> set[str]:
-    return {spec.split()[0] for spec in record.depends}
+    return {conda_name(spec) for spec in record.depends}
 
 
 def _requires(distribution: Distribution) -> set[str]:

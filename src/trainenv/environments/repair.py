@@ -16,6 +16,7 @@ from trainenv.environments.lock import write_lock
 from trainenv.environments.mending import Mending, make_executable
 from trainenv.environments.mending_conda import CondaMender
 from trainenv.environments.mending_pypi import PypiMender
+from trainenv.environments.ownership import forget_needs
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
     NOTES_DIR,
@@ -109,6 +110,7 @@ def _mend(mending: Mending, found: Inspection, banned: list[str]) -> dict[str, s
     replaced = PypiMender(mending).mend([item for item in found.damage if item.kind == PYPI])
     if replaced:
         note = read_note(prefix, ENVIRONMENT_NOTE)
+        forget_needs(prefix, {**note.get("replaced", {}), **replaced})
         write_note(prefix, ENVIRONMENT_NOTE, {**note, "replaced": {**note.get("replaced", {}), **replaced}})
     for path, held in found.leftovers:
         if held in banned:

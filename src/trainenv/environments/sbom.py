@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel
-from trainenv.environments.records import canonical_name, channel_name, conda_records, pypi_distributions
+from trainenv.environments.records import canonical_name, channel_name, conda_name, conda_records, pypi_distributions
 
 _LONGEST_NAME = 80
 """A License field that is longer holds the license's text, not its name."""
@@ -130,7 +130,7 @@ def _depends(reference: str, needs: Iterator[str], references: Mapping[str, str]
 
 def _conda_needs(record: Mapping[str, Any]) -> Iterator[str]:
     for line in record.get("depends") or []:
-        yield str(line).split()[0]
+        yield conda_name(str(line))
 
 
 def _pypi_needs(metadata: Message) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def find_sources(
     can't be reached, with a notice. Raises ``ChannelError`` with the channel and the reason when another one can't.
     """
     access = Access.of(settings, names)
-    names = tuple(dict.fromkeys(without_credentials(conda.located(name)) for name in names))
+    names = _each_once(without_credentials(conda.located(name)) for name in names)
     foreign = target is not None and target.is_foreign
     if target is not None and foreign:
         names = _without_host(names, target)
@@ -69,6 +69,14 @@ def find_sources(
     if conda.HOST in names:
         sources[conda.HOST] = _host_source(settings, specs, reporter)
     return Sources(tuple(sources[name] for name in names if name in sources), names, access=access)
+
+
+def _each_once(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` without those that mean the same channel as an earlier one, such as a folder and its URL."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(Path(name).as_uri() if name.startswith("/") else name.rstrip("/"), name)
+    return tuple(found.values())
 
 
 def _without_host(names: tuple[str, ...], target: Target) -> tuple[str, ...]:

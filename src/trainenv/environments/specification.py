@@ -93,11 +93,19 @@ class Specification:
         )
 
 
-def gather(specs: Sequence[str] = (), files: Iterable[Path] = (), channels: Sequence[str] = ()) -> Specification:
-    """One specification from command-line specs, files of any kind, and channels that come first."""
+def gather(
+    specs: Sequence[str] = (),
+    files: Iterable[Path] = (),
+    channels: Sequence[str] = (),
+    platform: str | None = None,
+) -> Specification:
+    """One specification from command-line specs, files of any kind, and channels that come first.
+
+    A lock is read for ``platform``, by default this machine's.
+    """
     found = Specification(conda=tuple(checked_spec(spec, "on the command line") for spec in specs))
     for file in files:
-        found = found.merged(read_file(file))
+        found = found.merged(read_file(file, platform))
     return Specification(channels=tuple(channels)).merged(found)
 
 
