@@ -70,6 +70,13 @@ class SilentReporter:
         self.notices.append(text)
 
 
+class NoticesOnly(SilentReporter):
+    """Shows nothing but the notices, on standard error."""
+
+    def notice(self, text: str) -> None:
+        print(f"! {text}", file=sys.stderr)
+
+
 class _JsonStep:
     """Writes its state at most ten times a second."""
 

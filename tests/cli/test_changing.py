@@ -124,7 +124,7 @@ def test_pip_speaks_pips_words(place: Workspace, wheels: Path, trainenv: RunComm
         (["pip", "freeze"], "trainenv env export -n NAME --format requirements.txt"),
         (["pip", "install", "-n", "data"], "no package was named"),
         (["update", "-n", "data"], "name packages to update, or --all"),
-        (["remove", "-n", "data"], "Missing argument"),
+        (["remove", "-n", "data"], "name packages to remove, or --all"),
         (["env", "rollback", "none"], "no environment 'none'"),
         (["pip", "install", "-n", "none", "x"], "no environment 'none'"),
         (["remove", "-n", "none", "x"], "no environment 'none'"),

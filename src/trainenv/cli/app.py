@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -38,11 +39,26 @@ COMMANDS = {
 }
 
 
+_ELSEWHERE = {
+    "clone": "`trainenv env clone NAME -n NEW`",
+    "compare": "`trainenv env diff NAME FILE`",
+    "config": "the file trainenv.toml; `trainenv doctor` shows what is in force",
+    "export": "`trainenv env export -n NAME`",
+    "help": "`trainenv --help`",
+    "info": "`trainenv doctor`",
+    "rename": "`trainenv env rename OLD NEW`",
+    "uninstall": "`trainenv remove -n NAME PACKAGE`",
+    "upgrade": "`trainenv update -n NAME PACKAGE`",
+    "verify": "`trainenv env verify NAME`",
+    "version": "`trainenv --version`",
+}
+
+
 class LazyGroup(Group):
     """A group whose commands are named as ``module:attribute`` under ``trainenv.cli``."""
 
-    def __init__(self, *, lazy: Mapping[str, str], **rest: object) -> None:
-        super().__init__(**rest)  # type: ignore[arg-type]
+    def __init__(self, *, lazy: Mapping[str, str], **rest: Any) -> None:
+        super().__init__(**rest)
         self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -58,7 +74,10 @@ class LazyGroup(Group):
 
 
 @click.group(
-    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    elsewhere=_ELSEWHERE,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--workspace", metavar="DIR", help="The workspace to use (else $TRAINENV_HOME, or the nearest upward).")
 @click.version_option(package_name="trainenv")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from trainenv.channels.target import Target
-from trainenv.cli.output import json_option, print_json, print_table, yes_option
+from trainenv.cli.output import json_option, print_json, print_table, quiet_option, yes_option
 from trainenv.environments.environment import Environment
 from trainenv.errors import DeclinedError
 from trainenv.sizes import human_size
@@ -58,13 +58,13 @@ def platform_option(command: F) -> F:
 
 
 def change_options(command: F) -> F:
-    """``--dry-run``, ``-y`` and ``--json``, which come to the command as one ``asking``."""
+    """``--dry-run``, ``-y`` and ``--json``, which come to the command as one ``asking``, and ``-q``."""
 
     @functools.wraps(command)
     def with_asking(*arguments: Any, dry_run: bool, yes: bool, as_json: bool, **rest: Any) -> Any:
         return command(*arguments, asking=Asking(dry_run, yes, as_json), **rest)
 
-    return cast("F", dry_run_option(yes_option(json_option(with_asking))))
+    return cast("F", dry_run_option(yes_option(quiet_option(json_option(with_asking)))))
 
 
 def busy_options(command: F) -> F:

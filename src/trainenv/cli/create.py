@@ -16,7 +16,7 @@ from trainenv.cli.changes import (
     target_options,
 )
 from trainenv.cli.completion import ENVIRONMENT
-from trainenv.cli.output import F, offline_option, workspace
+from trainenv.cli.output import OWN_NAME, F, offline_option, own_name, workspace
 from trainenv.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
@@ -38,6 +38,7 @@ def what_to_install(command: F) -> F:
 @click.command()
 @click.option("-n", "--name", metavar="NAME", help="Name of the environment; else the name in the -f file.")
 @what_to_install
+@click.option("--clone", "original", metavar="NAME", type=ENVIRONMENT, help="Copy this environment, and solve nothing.")
 @platform_option
 @target_options
 @freeze_conda_option
@@ -51,6 +52,7 @@ def create(
     files: tuple[Path, ...],
     requirements: tuple[Path, ...],
     channels: tuple[str, ...],
+    original: str | None,
     target: Target,
     freeze_conda: bool,
     asking: Asking,
@@ -76,6 +78,13 @@ def create(
       trainenv create -n copy -f pixi.lock
       trainenv create -n gpu_env pytorch --cuda 12.4
     """
+    if original is not None:
+        if specs or files or requirements or channels or asking.dry_run or name is None:
+            raise UsageError("--clone goes with -n NAME alone", hint="Clone first, then `trainenv install` the rest")
+        from trainenv.cli.upkeep import clone
+
+        ctx.invoke(clone, source=original, prefix=None, new=name, as_json=asking.as_json)
+        return
     if not asking.dry_run:
         target.require_runnable()
     place = workspace(ctx, as_json=asking.as_json)
@@ -94,7 +103,7 @@ def create(
 
 
 @click.command()
-@click.option("-n", "--name", required=True, metavar="NAME", help="Name of the environment.")
+@OWN_NAME
 @what_to_install
 @target_options
 @freeze_conda_option
@@ -105,7 +114,7 @@ def create(
 @click.pass_context
 def install(
     ctx: click.Context,
-    name: str,
+    name: str | None,
     files: tuple[Path, ...],
     requirements: tuple[Path, ...],
     channels: tuple[str, ...],
@@ -128,7 +137,7 @@ def install(
     place = workspace(ctx, as_json=asking.as_json)
     asking.carry_out(
         lambda: place.install(
-            name,
+            own_name(place, name),
             *specs,
             files=[*files, *requirements],
             channels=channels,
@@ -143,14 +152,16 @@ def install(
 
 
 @click.command()
-@click.option("-n", "--name", required=True, metavar="NAME", type=ENVIRONMENT, help="Name of the environment.")
+@OWN_NAME
+@click.option("--all", "everything", is_flag=True, help="Remove the environment itself, as `trainenv env remove` does.")
 @busy_options
 @change_options
-@click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
+@click.argument("packages", nargs=-1, metavar="PACKAGE...")
 @click.pass_context
 def remove(
     ctx: click.Context,
-    name: str,
+    name: str | None,
+    everything: bool,
     wait: bool,
     force: bool,
     asking: Asking,
@@ -162,14 +173,27 @@ def remove(
     Example:
       trainenv remove -n my_training_env scikit-learn
     """
+    if everything == bool(packages):
+        raise UsageError("name packages to remove, or --all", hint="See `trainenv remove --help`")
+    if everything:
+        if name is None or asking.dry_run or asking.as_json:
+            raise UsageError(
+                "--all goes with -n NAME, and with neither --dry-run nor --json",
+                hint="See `trainenv env remove --help`",
+            )
+        from trainenv.cli.env import remove as remove_environment
+
+        ctx.invoke(remove_environment, name=name, environment_name=None, wait=wait, force=force, yes=asking.yes)
+        return
     place = workspace(ctx, as_json=asking.as_json)
     asking.carry_out(
-        lambda: place.remove_packages(name, *packages, confirm=asking.confirm, wait=wait, force=force), "Changed"
+        lambda: place.remove_packages(own_name(place, name), *packages, confirm=asking.confirm, wait=wait, force=force),
+        "Changed",
     )
 
 
 @click.command()
-@click.option("-n", "--name", required=True, metavar="NAME", type=ENVIRONMENT, help="Name of the environment.")
+@OWN_NAME
 @click.option("--all", "everything", is_flag=True, help="Update all packages.")
 @target_options
 @freeze_conda_option
@@ -180,7 +204,7 @@ def remove(
 @click.pass_context
 def update(
     ctx: click.Context,
-    name: str,
+    name: str | None,
     everything: bool,
     target: Target,
     freeze_conda: bool,
@@ -203,7 +227,7 @@ def update(
     place = workspace(ctx, as_json=asking.as_json)
     asking.carry_out(
         lambda: place.update(
-            name,
+            own_name(place, name),
             *packages,
             target=target,
             freeze_conda=freeze_conda,

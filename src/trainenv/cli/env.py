@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import click
@@ -24,24 +25,40 @@ from trainenv.cli.rollback import rollback, show_generations
 from trainenv.cli.upkeep import clone, rename, repair
 from trainenv.cli.vars import env_vars
 from trainenv.environments.records import Package
+from trainenv.errors import UsageError
 from trainenv.sizes import human_size
 
 _MOST_NOTES = 3
+
+_ELSEWHERE = {
+    "activate": "`trainenv activate NAME`",
+    "config": "`trainenv env vars`",
+    "create": "`trainenv create -n NAME -f FILE`",
+    "update": "`trainenv install -n NAME -f FILE`, which adds what FILE asks for, or `trainenv update -n NAME --all`",
+}
 
 
 @click.command("list")
 @environment_options
 @json_option
+@click.argument("pattern", required=False, metavar="[REGEX]")
 @click.pass_context
-def list_packages(ctx: click.Context, name: str | None, prefix: str | None, as_json: bool) -> None:
+def list_packages(ctx: click.Context, name: str | None, prefix: str | None, as_json: bool, pattern: str | None) -> None:
     """List the packages of an environment, conda's and PyPI's.
+
+    Without -n and -p those of the active one; with REGEX those whose name it is found in.
 
     \b
     Example:
       trainenv list -n my_training_env
+      trainenv list -n my_training_env '^nvidia-'
     """
-    environment = chosen(workspace(ctx, as_json=as_json), name, prefix)
-    packages = environment.packages
+    environment = chosen(workspace(ctx, as_json=as_json), name, prefix, or_active=True)
+    try:
+        wanted = re.compile(pattern or "", re.IGNORECASE)
+    except re.error as error:
+        raise UsageError(f"{pattern!r} is no regular expression", cause=str(error)) from None
+    packages = [package for package in environment.packages if wanted.search(package.name)]
     if as_json:
         print_json([package.to_json() for package in packages])
         return
@@ -69,7 +86,7 @@ def _remark(package: Package) -> str:
     )
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, elsewhere=_ELSEWHERE)
 def env() -> None:
     """List, show, verify, export, compare and remove environments.
 
@@ -145,7 +162,7 @@ def show(ctx: click.Context, name: str | None, prefix: str | None, environment_n
       trainenv env show my_training_env
     """
     place = workspace(ctx, as_json=as_json)
-    environment = chosen(place, name, prefix, environment_name)
+    environment = chosen(place, name, prefix, environment_name, or_active=True)
     shown = environment.to_json()
     if environment.prefix.parent == place.settings.envs_dir:
         shown["generations"] = [item.number for item in place.generations(environment.name)]
@@ -186,7 +203,7 @@ def verify(
       trainenv env verify my_training_env --old-prefix /opt/conda/envs/my_training_env
     """
     place = workspace(ctx, as_json=as_json)
-    environment = chosen(place, name, prefix, environment_name)
+    environment = chosen(place, name, prefix, environment_name, or_active=True)
     found = place.verify(environment, old_prefixes=old_prefixes, imports=imports)
     if as_json:
         print_json(found.to_json())

@@ -46,7 +46,7 @@ def export(
     from trainenv.environments.export import format_of, left_out
 
     place = workspace(ctx)
-    environment = chosen(place, name or environment_name, prefix)
+    environment = chosen(place, name or environment_name, prefix, or_active=True)
     wanted = "sbom" if sbom else format or (format_of(output) if output else "environment.yml")
     text = place.export(environment, wanted, builds=not no_builds)
     if missing := left_out(environment, wanted):

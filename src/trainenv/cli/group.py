@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from trainenv.errors import UsageError
 
 
 class Group(click.Group):
-    """What ``@click.group(cls=Group)`` makes."""
+    """What ``@click.group(cls=Group)`` makes.
+
+    ``elsewhere`` says what to use for a command that conda or pip has in this place and trainenv in another.
+    """
+
+    def __init__(self, *arguments: Any, elsewhere: Mapping[str, str] | None = None, **rest: Any) -> None:
+        super().__init__(*arguments, **rest)
+        self._elsewhere = elsewhere or {}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """click cuts the sentences to the width of the line; here they go on in the next one."""
@@ -23,6 +33,8 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(ctx)
         if args and args[0] not in names and not args[0].startswith("-"):
+            if instead := self._elsewhere.get(args[0]):
+                raise UsageError(f"there is no command `{ctx.command_path} {args[0]}`", hint=f"Use {instead}")
             import difflib
 
             near = difflib.get_close_matches(args[0], names, n=1)

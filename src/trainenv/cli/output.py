@@ -30,6 +30,15 @@ offline_option = click.option(
     callback=lambda ctx, option, given: os.environ.update(TRAINENV_OFFLINE="1") if given else None,
     help="Send nothing: use only what the caches have.",
 )
+_QUIET = "trainenv.quiet"
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, option, given: ctx.meta.update({_QUIET: True}) if given else None,
+    help="Show no progress.",
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask; without a terminal trainenv never does.")
 
 
@@ -42,15 +51,29 @@ def environment_options(command: F) -> F:
 
 
 def workspace(ctx: click.Context, *, as_json: bool = False) -> Workspace:
-    """The workspace that the command line means; with ``as_json`` its progress is JSON lines."""
-    from trainenv.progress import JsonLinesReporter
+    """The workspace that the command line means; with ``as_json`` its progress is JSON lines, with ``-q`` none."""
+    from trainenv.progress import JsonLinesReporter, NoticesOnly
     from trainenv.terminal import TerminalReporter
 
-    return Workspace(ctx.find_root().obj, reporter=JsonLinesReporter() if as_json else TerminalReporter())
+    reporter = JsonLinesReporter() if as_json else NoticesOnly() if ctx.meta.get(_QUIET) else TerminalReporter()
+    return Workspace(ctx.find_root().obj, reporter=reporter)
 
 
-def chosen(place: Workspace, name: str | None, prefix: str | None, argument: str | None = None) -> Environment:
-    """The environment that ``-n``, ``-p`` or, where a command takes one, its ``argument`` names."""
+def chosen(
+    place: Workspace,
+    name: str | None,
+    prefix: str | None,
+    argument: str | None = None,
+    *,
+    or_active: bool = False,
+) -> Environment:
+    """The environment that ``-n``, ``-p`` or, where a command takes one, its ``argument`` names.
+
+    With ``or_active``, where nothing is named, the one that is active in the shell, as conda has it.
+    """
+    active = os.environ.get("CONDA_PREFIX")
+    if or_active and active and name is None and prefix is None and argument is None:
+        return place.environment_at(active)
     if sum(given is not None for given in (name, prefix, argument)) != 1:
         raise UsageError("name one environment, with -n NAME or -p PREFIX", hint="See `trainenv env list`")
     name = name or argument
@@ -70,6 +93,25 @@ def write_file(file: Path, text: str) -> None:
             replace_file(file, text.encode())
     except OSError as error:
         raise UsageError(f"{file} can't be written", cause=error.strerror or str(error)) from None
+
+
+OWN_NAME = click.option(
+    "-n", "--name", metavar="NAME", type=ENVIRONMENT, help="Name of the environment [default: the active one]."
+)
+
+
+def own_name(place: Workspace, name: str | None) -> str:
+    """The environment to be changed: ``name``, else the active one of this workspace, as conda has it."""
+    if name is not None:
+        return name
+    active = os.environ.get("CONDA_PREFIX")
+    if active and os.path.realpath(os.path.dirname(active)) == os.path.realpath(place.settings.envs_dir):
+        return os.path.basename(active)
+    raise UsageError(
+        "name the environment, with -n NAME",
+        cause=f"the active one, {active}, is not of this workspace" if active else "none is active in this shell",
+        hint="See `trainenv env list`",
+    )
 
 
 def print_json(value: Any) -> None:

@@ -8,11 +8,10 @@ import click
 
 from trainenv.channels.target import Target
 from trainenv.cli.changes import Asking, busy_options, change_options, freeze_conda_option, target_options
-from trainenv.cli.completion import ENVIRONMENT
 from trainenv.cli.create import remove
 from trainenv.cli.env import list_packages
 from trainenv.cli.group import Group
-from trainenv.cli.output import offline_option, workspace
+from trainenv.cli.output import OWN_NAME, offline_option, own_name, workspace
 from trainenv.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
@@ -47,7 +46,7 @@ def pip() -> None:
 
 
 @pip.command()
-@click.option("-n", "--name", required=True, metavar="NAME", type=ENVIRONMENT, help="Name of the environment.")
+@OWN_NAME
 @click.option("-r", "--requirement", "files", type=_FILE, multiple=True, help="A requirements.txt.")
 @click.option("-c", "--constraint", "constraints", metavar="FILE", multiple=True, help="A constraints file.")
 @click.option("-e", "--editable", "editables", metavar="PATH", multiple=True, help="A project to use where it lies.")
@@ -64,7 +63,7 @@ def pip() -> None:
 @click.pass_context
 def install(
     ctx: click.Context,
-    name: str,
+    name: str | None,
     files: tuple[Path, ...],
     constraints: tuple[str, ...],
     editables: tuple[str, ...],
@@ -94,7 +93,7 @@ def install(
     place = workspace(ctx, as_json=asking.as_json)
     asking.carry_out(
         lambda: place.install(
-            name,
+            own_name(place, name),
             files=files,
             requirements=[*options, *(f"-e {path}" for path in editables), *packages],
             upgrade=upgrade,

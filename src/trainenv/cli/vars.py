@@ -41,7 +41,7 @@ def set_variables(ctx: click.Context, name: str | None, prefix: str | None, assi
             raise UsageError(f"{text!r} is no assignment", hint="Write KEY=VALUE")
         put[key] = value
     place = workspace(ctx)
-    place.set_variables(chosen(place, name, prefix), put=put)
+    place.set_variables(chosen(place, name, prefix, or_active=True), put=put)
 
 
 @env_vars.command("unset")
@@ -56,7 +56,7 @@ def unset_variables(ctx: click.Context, name: str | None, prefix: str | None, na
       trainenv env vars unset -n my_training_env OMP_NUM_THREADS
     """
     place = workspace(ctx)
-    place.set_variables(chosen(place, name, prefix), drop=names)
+    place.set_variables(chosen(place, name, prefix, or_active=True), drop=names)
 
 
 @env_vars.command("list")
@@ -70,7 +70,7 @@ def list_variables(ctx: click.Context, name: str | None, prefix: str | None, as_
     Example:
       trainenv env vars list -n my_training_env
     """
-    found = variables.own(chosen(workspace(ctx, as_json=as_json), name, prefix).prefix)
+    found = variables.own(chosen(workspace(ctx, as_json=as_json), name, prefix, or_active=True).prefix)
     if as_json:
         print_json(found)
         return
