@@ -49,7 +49,7 @@ def _one_line(done: subprocess.CompletedProcess[str]) -> str:
         (["train", "small", "--set", "epochs=many"], 2, ["epochs", "many"]),
         (["train", "small", "--set", "epochs=10"], 2, ["epochs", "9"]),
         (["train", "small", "--set", "epochs"], 2, ["KEY=VALUE"]),
-        (["train", "small"], 1, ["no environment 'chat'", "trainenv create -n chat"]),
+        (["train", "small"], 1, ["environment 'chat'", "trainenv create -n chat"]),
         (["task", "show", "none"], 1, ["none"]),
         (["create", "-n", "a/b", PYTHON], 2, ["'a/b'", "letters"]),
         (["create", "-n", "a b", PYTHON], 2, ["'a b'", "letters"]),
@@ -71,8 +71,8 @@ def test_mistakes(
     workspace: Workspace, method: str, trainenv: RunCommand, arguments: list[str], code: int, words: list[str]
 ) -> None:
     done = trainenv(workspace, *arguments)
-    line = _one_line(done)
-    assert [word for word in words if word not in line] == [], line
+    assert _one_line(done)
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
     assert done.returncode == code
     assert workspace.environments() == []
     assert workspace.tasks() == []
