@@ -26,7 +26,9 @@ from trainenv.settings import Settings, checked_name, load
 
 if TYPE_CHECKING:
     from trainenv.archives import Archive, Editable, Filter, Host, HostCheck, Manifest
+    from trainenv.archives.delta import OtherSide
     from trainenv.archives.origins import Origins
+    from trainenv.archives.shipping.pushing import Pushed
     from trainenv.archives.signing import Signature
     from trainenv.archives.sources import ByteSource
     from trainenv.channels.host import Interpreter
@@ -432,6 +434,46 @@ class Workspace:
         signers, required = self._signers(require_signature, allowed_signers)
         with pulling.at_hand(self.settings, address, self.reporter, complete=required) as archive:
             return self._unpacked(archive, name, prefix, signers, required)
+
+    def push(
+        self,
+        environment: Environment,
+        address: str,
+        *,
+        name: str | None = None,
+        replace: bool = False,
+        prefix: str | None = None,
+        trainenv: str | None = None,
+        editable: Editable = "refuse",
+        level: int | None = None,
+    ) -> Pushed:
+        """Bring an environment to another machine (``ssh://…``, ``host:path``), or its archive to any other URL.
+
+        ``name`` is its name there, ``prefix`` the one under which yet another machine or container sees it there, and
+        ``replace`` puts it in the place of the one of that name. ``trainenv`` is the program there, by default
+        looked for; ``"none"`` does without it. When the way breaks off, the same again goes on from there.
+        """
+        from trainenv import archives, locks
+        from trainenv.archives.shipping import addresses, pushing
+
+        called = checked_name(name or environment.name, "environment")
+
+        choice = archives.Choice((), False, editable, False, self.settings)
+
+        def pack(output: Path, there: OtherSide | None) -> Archive:
+            with locks.in_use(environment.prefix):
+                return archives.pack(
+                    environment.prefix,
+                    output,
+                    name=environment.name,
+                    level=level,
+                    choice=choice,
+                    against=there,
+                    reporter=self.reporter,
+                )
+
+        wish = pushing.Wish(called, prefix, replace, trainenv)
+        return pushing.push(self.settings, environment, addresses.parse(address), wish, pack, self.reporter)
 
     def _signers(self, required: bool | None, signers: StrPath | None) -> tuple[Path | None, bool]:
         """Who may sign, and whether one of them must have."""

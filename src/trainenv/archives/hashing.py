@@ -1,4 +1,4 @@
-"""A thread that hashes beside the one that reads and writes."""
+"""The sha256 of contents, and a thread that hashes beside the one that reads and writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 HASHED_ASIDE = 128 << 10
@@ -46,3 +47,12 @@ class HashingThread:
 def sha256(content: bytes | memoryview) -> str:
     """The sha256 of ``content`` as the manifest writes it."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of the content of ``file``, however long."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -102,13 +102,13 @@ def _read(file: Path) -> OtherSide | None:
     try:
         if file.stat().st_size > _LARGEST:
             return None
-        return _from_bytes(file.read_bytes())
+        return from_bytes(file.read_bytes())
     except OSError:
         return None
 
 
-def _from_bytes(packed: bytes) -> OtherSide | None:
-    """What the manifest file ``packed`` says; None if it is none."""
+def from_bytes(packed: bytes) -> OtherSide | None:
+    """What the manifest file ``packed`` says (see ``to_bytes``); None if it is none."""
     import zstandard
 
     try:

@@ -76,11 +76,13 @@ def unpack_environment(
     name: str | None = None,
     prefix: str | None = None,
     others: Sequence[Path] = (),
+    replaces: bool = False,
     confirm: Callable[[], None] = lambda: None,
     reporter: Reporter,
 ) -> tuple[str, Manifest]:
     """Unpack ``archive`` as environment ``name`` (default: its own): whole or not at all.
 
+    With ``replaces`` it takes the place of the environment of that name, which is kept for a rollback.
     ``prefix`` is what its files carry, by default that of the environment (see ``visible_as``).
     What this machine lacks is said before the first byte is written. Files that another environment has are linked,
     and their part of the archive is not read. What a delta builds on may also be in the archives ``others``.
@@ -93,7 +95,8 @@ def unpack_environment(
         name = name or manifest.name
         target = settings.prefix_of(name)
         placed = placement(manifest, prefix or settings.target_prefix_of(name))
-        with environments_of_machine(settings, but=target) as prefixes:
+        with environments_of_machine(settings, but=target) as beside:
+            prefixes = [*beside, target] if replaces else beside
             with reporter.step("look for files that are here"):
                 origins = find_origins(
                     manifest,
@@ -108,7 +111,7 @@ def unpack_environment(
             require_host(
                 source.name, manifest, target, reporter, new_bytes=origins.new_bytes, target_prefix=placed.prefix
             )
-            with staged(settings, name) as staging:
+            with staged(settings, name, replaces=replaces, afresh=True) as staging:
                 writer = Writer(source.name, staging.path, placed, index)
                 _Unpacking(source, frames, origins, writer, more).run(reporter)
                 confirm()

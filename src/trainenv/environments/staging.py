@@ -54,13 +54,13 @@ class Staging:
 
 @contextmanager
 def staged(
-    settings: Settings, name: str, *, replaces: bool = False, if_busy: locks.IfBusy = locks.REFUSE
+    settings: Settings, name: str, *, replaces: bool = False, afresh: bool = False, if_busy: locks.IfBusy = locks.REFUSE
 ) -> Iterator[Staging]:
     """Make, or with ``replaces`` change, environment ``name``: whole or not at all.
 
     Leaving the block swaps the staging prefix in with one rename; an exception removes it and
     leaves everything as it was. With ``replaces`` the staging prefix begins as a hard-link clone of
-    the environment, and what it replaces is kept as a generation, as the settings say. Raises
+    the environment, unless ``afresh``, and what it replaces is kept as a generation, as the settings say. Raises
     ``EnvironmentExistsError`` or ``EnvironmentNotFoundError`` when ``name`` is there or not there, and
     ``EnvironmentBusyError`` when another process has it and ``if_busy`` does not say otherwise.
     """
@@ -79,11 +79,12 @@ def staged(
         folder, descriptor = _new_folder(settings, name)
         try:
             prefix = folder / "prefix"
-            if replaces:
+            if replaces and not afresh:
                 clone(target, prefix)
             else:
-                generations.drop_all(settings, name, folder)
                 prefix.mkdir()
+            if not replaces:
+                generations.drop_all(settings, name, folder)
             carried = carried_prefix(prefix) if replaces else None
             yield Staging(prefix, carried or settings.target_prefix_of(name), descriptor)
             share(settings, folder, begun)

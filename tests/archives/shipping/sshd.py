@@ -56,15 +56,19 @@ class Far:
 
     def vanish_in_use(self) -> None:
         """``vanish`` once there is a connection."""
-        self.cut()
+        until = time.monotonic() + 20
+        while not self.sessions():
+            assert time.monotonic() < until
         self.vanish()
 
     def vanish(self) -> None:
         """End the server and every connection."""
+        sessions = self.sessions()
         self._server.kill()
         self._server.wait()
-        for session in self.sessions():
-            os.kill(session, signal.SIGKILL)
+        for session in sessions:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(session, signal.SIGKILL)
 
 
 @contextlib.contextmanager

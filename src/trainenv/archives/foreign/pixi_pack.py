@@ -20,6 +20,7 @@ from trainenv import locks, sharing
 from trainenv.archives.foreign.extraction import Extraction, members_in
 from trainenv.archives.foreign.platforms import machine_of
 from trainenv.archives.foreign.recognise import Kind
+from trainenv.archives.hashing import sha256_of
 from trainenv.environments import build
 from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedWheel, local_path
 from trainenv.environments.records import canonical_name
@@ -83,7 +84,7 @@ def _kept(store: Path, folder: Path) -> Path:
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"{name}\0{_sha256(folder / name)}\0".encode(errors="surrogateescape"))
+        digest.update(f"{name}\0{sha256_of(folder / name)}\0".encode(errors="surrogateescape"))
     place = store / digest.hexdigest()[:16]
     try:
         os.rename(folder, place)
@@ -107,7 +108,7 @@ def _locked(archive: Path, folder: Path) -> LockedEnvironment:
             name, version, _, _ = parse_wheel_filename(file.name)
         except InvalidWheelFilename as error:
             raise ArchiveError(f"{archive} is damaged", cause=str(error), hint="Pack it again") from None
-        wheels.append(LockedWheel(canonical_name(name), str(version), file.as_uri(), _sha256(file)))
+        wheels.append(LockedWheel(canonical_name(name), str(version), file.as_uri(), sha256_of(file)))
     channel = f"{(folder / CHANNEL).as_uri()}/"
     return LockedEnvironment(str(archive), (channel,), tuple(conda), tuple(wheels))
 
@@ -136,11 +137,3 @@ def _read_json(archive: Path, file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError):
         raise ArchiveError(f"{archive} is damaged", cause=f"it has no {file.name} that can be read") from None
     return content if isinstance(content, dict) else {}
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -68,6 +68,7 @@ class RemoteSource:
 
     def expect(self, parts: Sequence[tuple[int, int]]) -> None:
         """These (start, length) will be read, in this order."""
+        parts = [part for part in parts if self._near_by(*part) is None]
         wanted = [part for part in parts if not self._kept.has(*part)]
         self.spared += sum(length for _, length in parts) - sum(length for _, length in wanted)
         with self._guard:
@@ -97,15 +98,21 @@ class RemoteSource:
         self._transport.close()
 
     def _at_once(self, start: int, length: int) -> bytes:
+        if (block := self._near_by(start, length)) is not None:
+            return block
+        if length >= _WINDOW:
+            return self._fetch(start, length)
+        size = self.size if self.size <= _WINDOWS * _WINDOW else _WINDOW
+        begin = max(0, min(start, self.size - size))
+        self._near.append((begin, self._fetch(begin, min(size, self.size - begin))))
+        return self._at_once(start, length)
+
+    def _near_by(self, start: int, length: int) -> bytes | None:
+        """That part out of what was fetched around another one."""
         for begin, block in self._near:
             if begin <= start <= start + length <= begin + len(block):
                 return block[start - begin : start - begin + length]
-        if length >= _WINDOW:
-            return self._fetch(start, length)
-        begin = max(0, min(start, self.size - _WINDOW))
-        block = self._fetch(begin, min(_WINDOW, self.size - begin))
-        self._near.append((begin, block))
-        return block[start - begin : start - begin + length]
+        return None
 
     def _of_segment(self, segment: _Segment, start: int, length: int) -> bytes:
         with self._guard:

@@ -91,17 +91,6 @@ class Shell:
         self._wait(self._out, select.POLLIN, seconds)
         return os.read(self._out, most)
 
-    def exactly(self, size: int, seconds: float | None = None) -> bytes:
-        """The next ``size`` bytes. Raises as ``failed`` says if there are fewer."""
-        parts = []
-        while size:
-            block = self.read(size, seconds)
-            if not block:
-                raise self.failed()
-            parts.append(block)
-            size -= len(block)
-        return b"".join(parts)
-
     def line(self, begin: str = "", seconds: float | None = None) -> str:
         """The rest of the next line that begins with ``begin``; those before it are passed over."""
         passed = 0

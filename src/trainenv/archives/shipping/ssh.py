@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterator
 
 from trainenv.archives.shipping.addresses import Address
+from trainenv.archives.shipping.asking import Asking
 from trainenv.archives.shipping.shell import Shell
-from trainenv.archives.shipping.transport import Interrupted, changed
+from trainenv.archives.shipping.transport import changed
 from trainenv.errors import ArchiveError
 
 _UNIT = 1 << 16
 _MARK = "trainenv-file "
-_BLOCK = 1 << 18
 
 _SERVE = (
     "f=$1; "
@@ -48,7 +48,7 @@ class SshFile:
         self._place = place
         self._seconds = read_timeout
         self._guard = threading.Lock()
-        self._asking: _Asking | None = None
+        self._asking: Asking | None = None
         self._state = ""
         self._current()
         self.identity = self._state
@@ -70,7 +70,7 @@ class SshFile:
         if self._asking is not None:
             self._asking.end()
 
-    def _current(self) -> _Asking:
+    def _current(self) -> Asking:
         """The connection, made anew if it is broken."""
         if self._asking is None or self._asking.broken:
             # A path that is relative, or begins with a dash, must not be taken for an option.
@@ -89,60 +89,5 @@ class SshFile:
                 shell.close()
                 raise changed(self.name)
             self._state = state
-            self._asking = _Asking(shell, self._seconds)
+            self._asking = Asking(shell, _MARK, self._seconds)
         return self._asking
-
-
-class _Asking:
-    """One connection: answers come in the order in which was asked, so each asker waits for his turn."""
-
-    def __init__(self, shell: Shell, seconds: float) -> None:
-        self._shell = shell
-        self._seconds = seconds
-        self._asked = 0
-        self._answered = 0
-        self._turn = threading.Condition()
-        self.broken = False
-        self.state = ""
-
-    def ask(self, line: str) -> int:
-        """Send a request; returns its number."""
-        try:
-            self._shell.write(line.encode(), self._seconds)
-        except BaseException:
-            self.end()
-            raise
-        self._asked += 1
-        return self._asked - 1
-
-    def answer(self, number: int, drop: int, length: int) -> Iterator[bytes]:
-        """The ``length`` bytes behind the first ``drop`` of the answer to request ``number``."""
-        with self._turn:
-            while self._answered != number and not self.broken:
-                self._turn.wait()
-        if self.broken:
-            raise Interrupted("the connection broke off")
-        whole = False
-        try:
-            self._shell.exactly(drop, self._seconds)
-            while length:
-                block = self._shell.read(min(length, _BLOCK), self._seconds)
-                if not block:
-                    raise self._shell.failed()
-                length -= len(block)
-                yield block
-            self.state = self._shell.line(_MARK, self._seconds)
-            whole = True
-        finally:
-            if not whole:
-                self.end()
-        with self._turn:
-            self._answered += 1
-            self._turn.notify_all()
-
-    def end(self) -> None:
-        """Hang up; who waits is told."""
-        with self._turn:
-            self.broken = True
-            self._turn.notify_all()
-        self._shell.end()
