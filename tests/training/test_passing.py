@@ -71,7 +71,7 @@ def test_paths_are_absolute_wherever_they_are_given(
       source: {format: uri, default: "s3://bucket/x"}
       other: {format: uri}
     """
-    found, _ = seen(bench, yaml, data="d.csv", other="sub/../o.csv")
+    found, _ = seen(bench, yaml, data=Path("d.csv"), other="sub/../o.csv")
     folder = bench.settings.methods_dir / "probe"
     assert found["argv"] == [
         f"--data={tmp_path}/d.csv",

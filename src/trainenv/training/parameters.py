@@ -83,6 +83,7 @@ class Parameter:
     def _typed(self, given: object) -> object:
         """``given`` as the parameter's type, or None if it is not of that type."""
         if self.type == "string":
+            given = os.fspath(given) if self.format and isinstance(given, os.PathLike) else given
             return given if isinstance(given, str) else None
         value = self._read(given) if isinstance(given, str) else given
         if self.type == "boolean":
