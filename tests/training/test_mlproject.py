@@ -148,8 +148,11 @@ def test_its_python_env_is_made_when_it_is_needed(workspace: Workspace, wheels: 
     task = workspace.train("wine", data="d")
     assert task.status == "done" and task.conda_env.startswith("python_env-")
     assert task.prefix in task.log_file.read_text()
+    assert workspace.rerun(task).wait().parameters == task.parameters
     piped = workspace.train("wine", stage="validate", model="s3:m")
     assert (piped.status, piped.log_file.read_text()) == ("done", "loss s3:m\n")
+    again = workspace.rerun(piped).wait()
+    assert (again.stage, again.log_file.read_text()) == ("validate", "loss s3:m\n")
 
 
 def test_its_conda_env_is_made_as_well(workspace: Workspace, wheels: Path) -> None:

@@ -218,3 +218,12 @@ def test_a_supervisor_that_cannot_start_is_one_line(bench: Bench, monkeypatch: p
 def test_wait_gives_up(bench: Bench) -> None:
     with pytest.raises(TaskError, match="still running"):
         wait(bench.start("import time; time.sleep(60)"), timeout=0.05)
+
+
+def test_a_pattern_that_takes_for_ever_keeps_no_task_from_its_end(bench: Bench) -> None:
+    yaml = "conda_env: small_env\nfile: train.py\nmetrics: '(?P<loss>(a|aa)+)$'\n"
+    code = "print('a' * 200 + 'b')\nimport time; time.sleep(1)\nprint('epoch=2 loss=1')"
+    method = bench.method(code, yaml=yaml)
+    task = wait(start(bench.settings, method, {}, prefix=bench.prefix))
+    assert (task.status, task.metrics) == ("done", {"epoch": 2, "loss": 1})
+    assert "takes too long" in task.log_file.read_text()

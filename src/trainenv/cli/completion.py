@@ -58,7 +58,7 @@ class _Method(StringParamType):
     name = "method"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        return _folders(_settings(ctx).methods_dir, "method.yaml", incomplete)
+        return _folders(_settings(ctx).methods_dir, ("method.yaml", "MLproject"), incomplete)
 
 
 class _Folder(StringParamType):
@@ -99,19 +99,21 @@ FOLDER = _Folder()
 
 def environments(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     """The environments of the workspace that the command line means."""
-    return _folders(_settings(ctx).envs_dir, "conda-meta", incomplete)
+    return _folders(_settings(ctx).envs_dir, ("conda-meta",), incomplete)
 
 
 def _settings(ctx: click.Context) -> settings.Settings:
     return settings.load(ctx.find_root().params.get("workspace"))
 
 
-def _folders(place: Path, holding: str, incomplete: str) -> list[CompletionItem[str]]:
+def _folders(place: Path, holding: tuple[str, ...], incomplete: str) -> list[CompletionItem[str]]:
+    """The folders in ``place`` that hold one of these files."""
     try:
         names = sorted(os.listdir(place))
     except OSError:
         return []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete) and (place / name / holding).exists()]
+    begun = [name for name in names if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in begun if any((place / name / file).exists() for file in holding)]
 
 
 def _programs(place: Path, incomplete: str) -> list[CompletionItem[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -10,6 +11,7 @@ from trainenv.cli.completion import ENVIRONMENT, METHOD
 from trainenv.cli.group import Group
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.training.method import STAGES
+from trainenv.training.parameters import Parameter
 
 
 @click.group(cls=Group)
@@ -113,22 +115,35 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
         [("type", found.type), ("description", found.description), ("folder", found.folder)]
         + [(f"stage {stage}", f"in {found.environment_of(stage) or 'no environment'}") for stage in found.stages],
     )
-    parameters = [parameter.to_json() for parameter in found.parameters.values()]
-    if parameters:
-        print()
-        print_table(
-            ["Parameter", "Type", "Default", "Description"],
-            [
-                (key, item.get("type"), item.get("default"), item.get("description"))
-                for key, item in zip(found.parameters, parameters, strict=True)
-            ],
+    common = found.parameters
+    _print_parameters("Parameter", common)
+    for stage in found.stages:
+        if (own := found.parameters_of(stage)) is not common and own != common:
+            _print_parameters(f"Parameter of {stage}", own)
+    print()
+    for stage in found.stages:
+        print(
+            f"Run it: {found.command_line(stage)}" if stage == "train" else f"Run {stage}: {found.command_line(stage)}"
         )
-    settings = "".join(
-        f" --set {key}={item['default']}"
-        for key, item in zip(found.parameters, parameters, strict=True)
-        if item.get("default") is not None
+
+
+def _print_parameters(title: str, parameters: Mapping[str, Parameter]) -> None:
+    if not parameters:
+        return
+    print()
+    print_table(
+        [title, "Type", "Default", "Allowed", "Description"],
+        [
+            (
+                each.name,
+                each.type,
+                "required" if each.default is None and each.required else each.to_json().get("default"),
+                each.allowed,
+                each.description,
+            )
+            for each in parameters.values()
+        ],
     )
-    print(f"\nRun it: trainenv train {found.name}{settings}")
 
 
 @method.command()

@@ -6,13 +6,18 @@ Standard library only: this is the supervisor's. ``metrics.jsonl`` grows by a li
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from trainenv.training import metrics, record
 from trainenv.training.event_files import EventFiles
 
 _READ_BYTES = 1 << 20
+_PATTERN_SECONDS = 3.0
+"""What a method's patterns may compute on a block of the log; usual ones take a few hundredths."""
 _LOOK_SECONDS = 1.0
 _LOOKING_SHARE = 0.02
 """How much of the time may be spent on looking for event files, where there are many folders."""
@@ -38,7 +43,7 @@ class Measurements:
     def catch_up(self) -> bool:
         """Read on, at most a block of the log; returns whether there may be more."""
         data = self._log.read(_READ_BYTES)
-        self._take([stated.metrics for stated in self._reader.feed(data)])
+        self._take([stated.metrics for stated in self._stated(data)])
         now = time.monotonic()
         if now >= self._look_at:
             self._take(self._event_files.read())
@@ -53,6 +58,18 @@ class Measurements:
         self._take([stated.metrics for stated in self._reader.finish()])
         self._take(self._event_files.read())
 
+    def _stated(self, data: bytes) -> list[metrics.Statement]:
+        """What ``data`` states. Patterns that take for ever are dropped, and the log says so."""
+        if not self._reader.has_patterns:
+            return self._reader.feed(data)
+        try:
+            with _limited(_PATTERN_SECONDS):
+                return self._reader.feed(data)
+        except TimeoutError:
+            self._reader.drop_patterns()
+            print("trainenv: a pattern in `metrics` takes too long, none of them is used any more", file=sys.stderr)
+            return []
+
     def _take(self, records: Sequence[metrics.Metrics | None]) -> None:
         for found in records:
             if found is not None:
@@ -63,3 +80,19 @@ class Measurements:
                 self._unwritten = self._unwritten[os.write(self._metrics, self._unwritten) :]
         except OSError:
             pass  # No room on the disk: kept for the next time.
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raises ``TimeoutError`` once this has computed so long. For the main thread alone."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

@@ -14,7 +14,7 @@ from typing import ClassVar
 from trainenv.errors import MethodError
 from trainenv.settings import checked_name
 from trainenv.training import command_template, passing
-from trainenv.training.parameters import Parameter, closest
+from trainenv.training.parameters import Parameter, as_text, closest
 from trainenv.training.passing import STYLES
 from trainenv.training.resources import Resources
 
@@ -110,6 +110,16 @@ class Method:
         passed = passing.variables(parameters) if self.pass_parameters == "environment" else {}
         return {**self.environment, **passed}
 
+    def command_line(self, stage: str) -> str:
+        """What starts ``stage``, ready to run where every parameter has a default."""
+        words = ["trainenv", "train", self.name, *([] if stage == STAGES[0] else ["--stage", stage])]
+        for name, parameter in self.parameters_of(stage).items():
+            if parameter.default is not None:
+                words += ["--set", f"{name}={as_text(parameter.default)}"]
+            elif parameter.required:
+                words += ["--set", f"{name}={name.upper()}"]
+        return shlex.join(words)
+
     def to_json(self) -> dict[str, object]:
         """The method as ``trainenv method show --json`` prints it."""
         return {
@@ -127,6 +137,7 @@ class Method:
                         name: parameter.to_json() for name, parameter in self.parameters_of(stage.name).items()
                     },
                     "outputs": list(stage.outputs),
+                    "command_line": self.command_line(stage.name),
                 }
                 for stage in self.stages.values()
             },

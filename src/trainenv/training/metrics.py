@@ -43,6 +43,14 @@ class Reader:
         self._lines = Lines()
         self._bars = Bars()
 
+    @property
+    def has_patterns(self) -> bool:
+        return bool(self._patterns)
+
+    def drop_patterns(self) -> None:
+        """Read on without the patterns."""
+        self._patterns = []
+
     def feed(self, data: bytes) -> list[Statement]:
         """What the lines state that ``data`` completes."""
         if not self._patterns and not _may_state(self._lines.rest + data):

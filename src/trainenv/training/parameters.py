@@ -62,6 +62,17 @@ class Parameter:
                 raise self._refusal(given, f"the maximum is {as_text(self.maximum)}")
         return value
 
+    @property
+    def allowed(self) -> str:
+        """Which values it may have, in words: ``1 to 1000``."""
+        if self.enum:
+            return ", ".join(as_text(each) for each in self.enum)
+        if self.minimum is not None and self.maximum is not None:
+            return f"{as_text(self.minimum)} to {as_text(self.maximum)}"
+        if self.minimum is not None:
+            return f"{as_text(self.minimum)} or more"
+        return f"{as_text(self.maximum)} or less" if self.maximum is not None else self.format
+
     def to_json(self) -> dict[str, object]:
         """The words of ``method.yaml`` that say something."""
         words = {

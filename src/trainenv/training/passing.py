@@ -18,7 +18,7 @@ OUTPUTS = "{outputs}"
 PARAMETERS = "{parameters}"
 """What stands for the task's id, its folder of outputs and its ``parameters.json`` until there is a task."""
 
-_NOT_PARAMETERS = re.compile(
+_NOT_PARAMETERS = (
     r"(?:PATH|HOME|USER|SHELL|PWD|LANG|TERM|TMPDIR|(?:LOCAL_)?RANK|WORLD_SIZE|MASTER_(?:ADDR|PORT)"
     r"|PYTHON.*|(?:LD|LC|CONDA|CUDA|TRAINENV)_.*)\Z"
 )
@@ -58,7 +58,7 @@ def variables(values: Mapping[str, object]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in values.items():
         variable = name.upper().replace("-", "_")
-        if _NOT_PARAMETERS.match(variable):
+        if re.match(_NOT_PARAMETERS, variable):
             raise UsageError(f"parameter {name!r} can't be variable {variable}, which has a meaning of its own")
         if variable in found:
             raise UsageError(f"two parameters would be variable {variable}", hint="Give one another name")

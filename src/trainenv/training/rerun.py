@@ -110,7 +110,8 @@ def rerun(
 
 def _given(method: Method, task: Task) -> dict[str, object]:
     """The parameters of ``task``; those that are not the method's own were never its starter's either."""
-    return {name: value for name, value in task.parameters.items() if name in method.parameters}
+    own = method.parameters_of(task.stage)
+    return {name: value for name, value in task.parameters.items() if name in own}
 
 
 def _code_of(task: Task) -> code.Code:

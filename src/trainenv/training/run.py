@@ -11,16 +11,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainenv.errors import MethodError, TaskError, TrainenvError
 from trainenv.settings import Settings
-from trainenv.training import code, metrics, surroundings
+from trainenv.training import code, surroundings
 from trainenv.training import executor as executors
 from trainenv.training.method import Method
 from trainenv.training.parameters import checked_parameters
 from trainenv.training.provenance import GitQuestion
 from trainenv.training.task import Task, create, with_standings
+
+if TYPE_CHECKING:
+    from trainenv.training import metrics
 
 _SHORTEST_POLL_SECONDS = 0.005
 _POLL_SECONDS = 0.2
@@ -123,8 +126,10 @@ def start(
 
 def follow(task: Task) -> Iterator[Event]:
     """What the task writes, from its first byte, as it comes, until the task has ended."""
+    from trainenv.training.metrics import Reader
+
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    reader = metrics.Reader(task.metric_patterns)
+    reader = Reader(task.metric_patterns)
     task.require_folder()
     for data in executors.named(task.executor).stream(task):
         for piece in _LINE_END.split(data):
@@ -176,9 +181,8 @@ def cancel(task: Task) -> Task:
 def _events(text: str, stated: Sequence[metrics.Statement]) -> Iterator[Event]:
     """``text`` as events, with what its lines state."""
     if text or stated:
-        first, *more = stated or [metrics.Statement(None)]
-        yield Event(text, *first)
-        yield from (Event("", *each) for each in more)
+        yield Event(text, *stated[0]) if stated else Event(text)
+        yield from (Event("", *each) for each in stated[1:])
 
 
 def _code(tasks_dir: Path, folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:
