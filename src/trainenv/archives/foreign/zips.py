@@ -36,6 +36,8 @@ def zip_members(archive: Path, file: BinaryIO, size: int, limits: Limits) -> Ite
 def _member(archive: Path, opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:
     if entry.flag_bits & 1:
         raise ValueError(f"{entry.filename!r} is encrypted")
+    if not entry.filename:
+        raise ValueError("a member has no name")
     attributes = entry.external_attr >> 16
     kind, target = "file", ""
     if entry.is_dir():
