@@ -9,16 +9,18 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from trainenv.api import Workspace
 from trainenv.cli import table
 from trainenv.cli.completion import ENVIRONMENT, FOLDER
-from trainenv.environments.environment import Environment
 from trainenv.environments.records import replace_file
 from trainenv.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainenv.environments.environment import Environment
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -17,7 +17,6 @@ from trainenv.cli.train import exit_code_of, parameters_in, show_log, started
 from trainenv.errors import UsageError
 from trainenv.training.index import Summary
 from trainenv.training.selection import selected
-from trainenv.training.surroundings import in_words
 from trainenv.training.task import Task
 
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
     Example:
       trainenv task show 20260101-120000-a1b2c3
     """
+    from trainenv.training.surroundings import in_words
+
     found = workspace(ctx, as_json=as_json).task(identifier)
     shown = found.to_json()
     if as_json:

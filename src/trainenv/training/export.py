@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import os
-import secrets
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -51,7 +50,7 @@ def write(tasks: Sequence[Task], output: Path, reporter: Reporter, *, outputs: b
     if ending is None and not name.endswith(tuple(f".{each}" for each in TABLES)):
         known = ", ".join([*(f".{each}" for each in TABLES), *ARCHIVES])
         raise UsageError(f"nothing is known about files like {output.name}", hint=f"Its name may end in {known}")
-    beside = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
+    beside = output.with_name(f".{output.name}.{os.urandom(4).hex()}")
     try:
         with beside.open("wb") as stream:
             if ending is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable
@@ -66,6 +65,8 @@ class Summary(_Found):
     ``record`` is the JSON object of ``Task.to_json``, if it was asked for, else empty.
     """
 
+    __slots__ = ()
+
     @property
     def folder(self) -> Path:
         """Where it lies on host ``seen_on``."""
@@ -107,7 +108,7 @@ def select(settings: Settings, wanted: Selection, *, whole: bool = False, begins
         return []
     if wanted.where:
         found = [each for each in found if all(one.holds(each.parameters, each.metrics) for one in wanted.where)]
-    return _with_standings(found[: wanted.limit])
+    return found[: wanted.limit]
 
 
 def find(settings: Settings, identifier: str) -> Task:
@@ -134,22 +135,6 @@ def find(settings: Settings, identifier: str) -> Task:
 def update(settings: Settings) -> None:
     """Let others who share the database see this workspace's tasks as they are. Raises ``DatabaseError``."""
     select(settings, Selection(limit=1))
-
-
-def _with_standings(found: list[Summary]) -> list[Summary]:
-    """The same, where those that wait say for what: that changes while nobody writes their records."""
-    queued = []
-    for summary in found:
-        if summary.status == "queued" and summary.seen_on == os.uname().nodename:
-            with suppress(TaskError):
-                queued.append(load_folder(summary.folder))
-    waiting = {task.folder: task for task in with_standings(queued) if task.waiting_for}
-    return [
-        each._replace(outcome=task.outcome, record=json.dumps(task.to_json()) if each.record else "")
-        if (task := waiting.get(each.folder))
-        else each
-        for each in found
-    ]
 
 
 def _of_sqlite(file: Path, current: Callable[[Connected], list[Summary]]) -> list[Summary]:
@@ -262,6 +247,6 @@ def _write_place(tasks_dir: Path) -> None:
     with suppress(OSError):
         file = tasks_dir / _PLACE
         make_folder(file.parent)
-        beside = file.with_name(f"place.{secrets.token_hex(4)}")
-        beside.write_text(secrets.token_hex(16))
+        beside = file.with_name(f"place.{os.urandom(4).hex()}")
+        beside.write_text(os.urandom(16).hex())
         beside.replace(file)

@@ -9,7 +9,6 @@ store has a file, no task needs it. Standard library only.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -35,7 +34,7 @@ def keep(tasks_dir: Path, name: str, make: Callable[[], bytes]) -> Path:
         claim(file)
         return file
     make_folder(file.parent)
-    beside = file.with_name(f".{name}.{secrets.token_hex(4)}")
+    beside = file.with_name(f".{name}.{os.urandom(4).hex()}")
     try:
         beside.write_bytes(make())
         beside.chmod(0o444)  # It is part of many tasks' folders: nobody writes into it by mistake.

@@ -8,7 +8,6 @@ wrote, byte for byte), ``metrics.jsonl``, ``parameters.json`` and ``outputs/``; 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -171,7 +170,7 @@ def create(tasks_dir: Path, files: Mapping[str, Path], code: Path | None = None,
         tasks_dir.mkdir(parents=True, exist_ok=True)
         _remove_stale(tasks_dir)
         while True:
-            identifier = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+            identifier = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
             task = Task(
                 folder=tasks_dir / identifier,
                 id=identifier,
@@ -304,7 +303,7 @@ def remove_tasks(tasks: Sequence[Task]) -> None:
                 hint=f"End it with `trainenv task cancel {task.id}`",
             )
     for task in tasks:
-        gone = task.folder.parent / f"{STAGING}{task.id}-{secrets.token_hex(4)}"
+        gone = task.folder.parent / f"{STAGING}{task.id}-{os.urandom(4).hex()}"
         try:
             task.folder.rename(gone)
         except FileNotFoundError:
