@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from trainenv.sharing import make_folder
+from trainenv.sharing import make_folder, shared_umask
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -92,31 +92,42 @@ def keep(cache_dir: Path, question: Question, before: State, records: Sequence[R
     settled = all(max(times[2:]) + _SETTLED_SECONDS * 1e9 < now for times in before.values())
     if not settled or question.state() != before:
         return
-    from rattler import LockChannel, LockFile, LockPlatform
     from rattler.exceptions import IoError
 
     place = cache_dir / FOLDER
-    beside = place / f".{question.key}.{os.getpid()}.lock"
     try:
         make_folder(place)
-        platform = LockPlatform(question.platforms[0])
-        lock = LockFile([platform])
-        lock.set_channels("default", [LockChannel(url) for url in question.urls])
-        for record in records:
-            lock.add_conda_package("default", platform, record)
-        lock.to_path(beside)
-        order = [record.url for record in records]
-        back = _read(beside, order)
-        if back is None or [record.to_json() for record in back] != [record.to_json() for record in records]:
-            beside.unlink()
-            return
-        content = {"state": before, "lock": _digest(beside.read_bytes()), "order": order}
-        os.replace(beside, place / f"{question.key}.lock")
-        beside.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(beside, place / f"{question.key}.json")
+        with shared_umask(place):
+            _write(place, question, before, records)
     except (OSError, IoError):
         with suppress(OSError):
-            beside.unlink()
+            _beside(place, question).unlink()
+
+
+def _beside(place: Path, question: Question) -> Path:
+    return place / f".{question.key}.{os.getpid()}.lock"
+
+
+def _write(place: Path, question: Question, before: State, records: Sequence[RepoDataRecord]) -> None:
+    """Write the answer beside its place, and move it there if it can be read back."""
+    from rattler import LockChannel, LockFile, LockPlatform
+
+    beside = _beside(place, question)
+    platform = LockPlatform(question.platforms[0])
+    lock = LockFile([platform])
+    lock.set_channels("default", [LockChannel(url) for url in question.urls])
+    for record in records:
+        lock.add_conda_package("default", platform, record)
+    lock.to_path(beside)
+    order = [record.url for record in records]
+    back = _read(beside, order)
+    if back is None or [record.to_json() for record in back] != [record.to_json() for record in records]:
+        beside.unlink()
+        return
+    content = {"state": before, "lock": _digest(beside.read_bytes()), "order": order}
+    os.replace(beside, place / f"{question.key}.lock")
+    beside.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(beside, place / f"{question.key}.json")
 
 
 def _read(lock: Path, order: Any) -> list[RepoDataRecord] | None:
