@@ -11,7 +11,7 @@ from tests import support
 from tests.conftest import MakeWorkspace, RunCommand, python_here
 from trainenv import InstallError, SolveError, Workspace
 from trainenv.channels.conflicts import pypi_lines
-from trainenv.errors import InterpreterError
+from trainenv.errors import InterpreterError, SpecificationError
 
 PYTHON = f"python={python_here()}"
 
@@ -82,8 +82,11 @@ def test_the_pip_section_of_an_environment_yml_is_named(place: Workspace, wheels
     file = tmp_path / "environment.yml"
     file.write_text(f"name: chat\ndependencies:\n  - {PYTHON}\n  - pip:\n    - needs_greeter\n    - greeter>=2\n")
     details = _details(place, files=[file])
-    assert f"{file} line 6: greeter>=2" in details
+    assert details.count(f"{file} line 6: greeter>=2") == 1
     assert "you ask for greeter>=2" in details
+    file.write_text(f"dependencies:\n- {PYTHON}\n- pip:\n  - greeter\n  - 'greeter >> 2'\n")
+    with pytest.raises(SpecificationError, match=f"{file} line 5: 'greeter >> 2' can't be read: "):
+        place.create("chat", files=[file])
 
 
 def test_a_pypi_package_that_is_nowhere(place: Workspace, wheels: Path, tmp_path: Path) -> None:

@@ -56,11 +56,10 @@ def read(file: Path, text: str, chosen: Iterable[str] = ()) -> Project:
     optional = _table(file, project, "optional-dependencies")
     chosen = tuple(chosen)
     if not project and not (groups and chosen):
-        raise SpecificationError(
-            f"{file} names no dependencies",
-            cause="it has no [project] table",
-            hint=f"Choose a dependency group, as in {file.name}[GROUP], or write requirements" if groups else "",
-        )
+        hint = f"Choose a dependency group, as in {file.name}[GROUP], or write requirements" if groups else ""
+        if "poetry" in _table(file, content, "tool"):
+            hint = "Let poetry write them down: poetry export -o requirements.txt"
+        raise SpecificationError(f"{file} names no dependencies", cause="it has no [project] table", hint=hint)
     if "dependencies" in (project.get("dynamic") or ()):
         raise SpecificationError(
             f"{file} has dynamic dependencies", hint="Install the project itself: put '-e .' into a requirements.txt"

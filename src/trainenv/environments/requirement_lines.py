@@ -111,15 +111,12 @@ def read(text: str, file: Path, folder: Path, load: Callable[[Path], str]) -> tu
 
 
 def of_lines(
-    lines: Iterable[str], folder: Path, load: Callable[[Path], str], file: Path | None = None
+    lines: Iterable[tuple[str, Place | None]], folder: Path, load: Callable[[Path], str]
 ) -> tuple[RequirementLine, ...]:
-    """``lines`` that stand in no requirements file, but in ``file`` or on the command line.
-
-    All paths begin at ``folder``.
-    """
+    """``lines`` that stand in no requirements file, each with its place if it has one; paths begin at ``folder``."""
     found: list[RequirementLine] = []
-    for line in lines:
-        for item in _parsed(line, None, folder, file or "the command line"):
+    for line, place in lines:
+        for item in _parsed(line, place, folder, "the command line"):
             found += _included(item, folder, folder, load, ())
     return tuple(found)
 

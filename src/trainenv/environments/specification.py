@@ -19,7 +19,7 @@ from trainenv.credentials import without_credentials
 from trainenv.environments import lockfiles, pyproject, requirement_lines
 from trainenv.environments.locked import LockedEnvironment
 from trainenv.environments.records import canonical_name
-from trainenv.environments.requirement_lines import RequirementLine
+from trainenv.environments.requirement_lines import Place, RequirementLine
 from trainenv.errors import SpecificationError
 from trainenv.settings import current_folder
 
@@ -112,7 +112,8 @@ def gather(
 def of_requirements(lines: Iterable[str]) -> Specification:
     """What ``lines`` in pip's format ask for that stand in no file."""
     folder = Path(current_folder())
-    return Specification(requirements=requirement_lines.of_lines(lines, folder, _load_requirements), folder=folder)
+    placed = ((line, None) for line in lines)
+    return Specification(requirements=requirement_lines.of_lines(placed, folder, _load_requirements), folder=folder)
 
 
 def checked_spec(spec: str, where: str) -> str:
@@ -335,12 +336,21 @@ def _read_environment_yml(file: Path, text: str) -> Specification:
     return Specification(
         conda=tuple(conda),
         channels=tuple(channel for channel in channels if channel != "nodefaults"),
-        requirements=requirement_lines.of_lines(requirements, folder, _load_requirements, _absolute(file)),
+        requirements=requirement_lines.of_lines(_placed(requirements, file, text), folder, _load_requirements),
         folder=folder,
         name=None if name is None else str(name),
         variables={str(key): str(value) for key, value in variables.items()},
         files=(_absolute(file),),
     )
+
+
+def _placed(requirements: Iterable[str], file: Path, text: str) -> Iterator[tuple[str, Place | None]]:
+    """``requirements`` with the line of ``file`` that each stands in, where it stands in one."""
+    written = {line.strip().removeprefix("- ").strip(): number for number, line in enumerate(text.splitlines(), 1)}
+    for requirement in requirements:
+        shown = (requirement, f'"{requirement}"', f"'{requirement}'")
+        number = next((written[form] for form in shown if form in written), None)
+        yield requirement, Place(_absolute(file), number) if number else None
 
 
 def _list(file: Path, content: dict[str, Any], key: str) -> list[Any]:
