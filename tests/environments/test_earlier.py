@@ -62,6 +62,19 @@ def test_a_version_before_its_release_stays_and_is_no_reason_to_go_back(place: W
     assert _versions(place)["greeter"] == "3.0rc1"
 
 
+def test_no_update_goes_back_to_make_another_one_newer(place: Workspace, wheels: Path) -> None:
+    support.make_wheel(wheels, "low", "1.0")
+    support.make_wheel(wheels, "high", "1.0", requires=["low<2"])
+    support.make_wheel(wheels, "high", "0.9", requires=["low"])
+    support.make_wheel(wheels, "high", "1.0rc1", requires=["low"])
+    place.install("chat", requirements=["high"])
+    support.make_wheel(wheels, "low", "2.0")
+    place.update("chat")
+    assert (_versions(place)["high"], _versions(place)["low"]) == ("1.0", "1.0")
+    place.install("chat", requirements=["high<1", "low"], upgrade=True)
+    assert (_versions(place)["high"], _versions(place)["low"]) == ("0.9", "2.0"), "unless one asks for it"
+
+
 def test_what_no_index_has_any_more_stays_as_it_is(place: Workspace, wheels: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     for version in ("1.0", "0.5"):

@@ -64,13 +64,14 @@ def resolve(
     pylock.parent.mkdir(parents=True, exist_ok=True)
     asked_anew = {canonical_name(each.name): each for each in named_requirements(specification)}
     kept = [each for each in kept if not _gives_way(each, asked_anew.get(each.key), preferred)]
+    as_they_are = {*preferred, *(key for key, each in asked_anew.items() if each.specifier)}
     noted = {wheel.name: wheel for wheel in read_own(kept[0].prefix) if wheel.is_exact} if kept else {}
     preferences = {**{key: item.version for key, item in given.items()}, **preferred}
     for address in addresses(specification):
         access.credentials.learn_index(address)
     asked = for_uv(specification.requirements)
     lines = [*(line.text for line in asked), *_found(sources)]
-    lines += [*map(str, earlier), *filter(None, map(_requirement, kept))]
+    lines += [*map(str, earlier), *filter(None, (_requirement(each, each.key in as_they_are) for each in kept))]
     arguments = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", "pylock.toml"]
     arguments += ["--output-file", str(pylock), *python, *uv_options(specification.folder), *constraint_options()]
     arguments += [*requirement_options(specification.requirements), "-", *map(str, specification.projects)]
@@ -346,10 +347,15 @@ def _write_preferences(pylock: Path, preferred: Mapping[str, str]) -> None:
     pylock.write_text("\n".join(lines))
 
 
-def _requirement(distribution: Distribution) -> str | None:
-    """What keeps an installed distribution in the solution; None for one whose source is gone."""
+def _requirement(distribution: Distribution, preferred: bool) -> str | None:
+    """What keeps an installed distribution in the solution; None for one whose source is gone.
+
+    One that is not ``preferred`` as it is may become newer, but not older.
+    """
     origin = distribution.direct_url
     if origin is None:
+        if not preferred:
+            return f"{distribution.key}>={distribution.version.partition('+')[0]}"
         # uv takes a version before its release only where one is asked for.
         return f"{distribution.key}>=0.dev0" if is_prerelease(distribution.version) else distribution.key
     url = str(origin.get("url", ""))
