@@ -12,6 +12,7 @@ import pytest
 
 from tests import support
 from tests.conftest import RunCommand, python_here
+from tests.environments.test_generations import contents
 from trainenv import Workspace
 from trainenv.channels import condarc
 from trainenv.channels.pypi import pip_settings
@@ -256,6 +257,19 @@ def test_a_line_that_always_breaks_is_told_and_leaves_nothing(tmp_path: Path, ch
             place.create("one", "base")
     assert place.environments() == []
     assert not list(place.settings.cache_dir.glob("pkgs/base*/info/index.json"))
+
+
+def test_a_line_that_always_breaks_leaves_an_environment_byte_for_byte(tmp_path: Path, channel: Path) -> None:
+    place = _workspace(tmp_path, f'channels = ["{channel}"]')
+    made = place.create("one", "base")
+    before = contents(made.prefix)
+    far = support.make_channel(tmp_path / "far")
+    support.add_package(far, "base", "2.0", files={"share/base.txt": os.urandom(20_000).hex()})
+    support.add_package(far, "more", depends=["base >=2"])
+    with support.guarded(far, drops=1000) as server, pytest.raises(TrainenvError, match="could not be fetched"):
+        place.install("one", "more", channels=[server.url])
+    assert contents(made.prefix) == before
+    assert len(place.generations("one")) == 1
 
 
 def test_a_slow_server_is_waited_for(tmp_path: Path, channel: Path) -> None:
