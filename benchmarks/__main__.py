@@ -18,6 +18,7 @@ from benchmarks.building import create_case, create_cold_case, install_case
 from benchmarks.measuring import BenchmarkError, Case, Contender, measure, measure_case
 from benchmarks.results import EnvironmentMeasured, Results
 from benchmarks.shipping import pack_case, unpack_case
+from benchmarks.siblings import delta_case, delta_unpack_case, sibling_case
 from benchmarks.starts import run_case, train_case
 
 _CASES: dict[str, Callable[[Bench], Case]] = {
@@ -28,8 +29,11 @@ _CASES: dict[str, Callable[[Bench], Case]] = {
     "install": install_case,
     "pack": pack_case,
     "unpack": unpack_case,
+    "sibling": sibling_case,
+    "delta": delta_case,
+    "delta-unpack": delta_unpack_case,
 }
-_CASES_OF_LARGE = ("pack", "unpack")
+_CASES_OF_LARGE = ("pack", "unpack", "sibling", "delta", "delta-unpack")
 _RESULTS = Path(__file__).with_name("results")
 
 
@@ -53,7 +57,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="trainenv beside its peers, measured.")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each case, instead of its own number")
     parser.add_argument("--only", choices=_CASES, action="append", default=[], help="this case alone; repeatable")
-    parser.add_argument("--large", action="store_true", help="pack and unpack a torch environment of over 1 GB")
+    parser.add_argument("--large", action="store_true", help="ship a torch environment of over 1 GB")
     parser.add_argument(
         "--requirement",
         dest="requirements",

@@ -50,6 +50,10 @@ class Bench:
     def prefix(self) -> Path:
         return self.machine_a / "envs" / ENVIRONMENT
 
+    def on_machine_b(self, program: str) -> tuple[str, ...]:
+        """How a command of ``program`` begins that knows nothing of machine A's environments."""
+        return "env", f"HOME={self.folder / 'home_b'}", program, "--workspace", str(self.machine_b)
+
     def run(self, *command: str) -> str:
         """Run ``command`` outside any timing; returns its output. Raises ``BenchmarkError``."""
         ran = subprocess.run(command, env=dict(self.variables), capture_output=True, text=True, check=False)
@@ -113,7 +117,7 @@ def set_up(folder: Path, requirements: Sequence[str], peers: Mapping[str, str]) 
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    for place in (folder / "home", bench.machine_a, bench.machine_b):
+    for place in (folder / "home", folder / "home_b", bench.machine_a, bench.machine_b):
         place.mkdir(parents=True)
     for workspace in (bench.machine_a, bench.machine_b):
         (workspace / "trainenv.toml").write_text('channels = ["host"]\n')

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.bench import ENVIRONMENT, Bench, conda_pack, cores, settle, trainenv
 from benchmarks.measuring import BenchmarkError, Case, Comparison, Contender
 
-_ROUNDS = 5
-_UNPACKED = "unpacked"
+ROUNDS = 5
+UNPACKED = "unpacked"
 
 _PIPE = 'set -o pipefail; tar -cf - -C "$1" . | zstd -q -3 "-T$3" -o "$2"'
 _EXTRACT = 'mkdir "$2" && tar {options} "$1" -C "$2"'
@@ -20,7 +20,7 @@ _FIX_UP = ' && "$2/bin/python" "$2/bin/conda-unpack"'
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """One way to ship: how to ``pack`` into ``archive``, how to ``unpack`` that, and where it then lies."""
 
     name: str
@@ -33,7 +33,7 @@ class _Way:
 
 def pack_case(bench: Bench) -> Case:
     """``trainenv pack`` beside conda-pack and beside tar and zstd, which do no more than they must."""
-    ways, missing = _ways(bench)
+    ways, missing = ways_to_ship(bench)
     contenders = [
         Contender(way.name, way.pack, prepare=partial(_before_packing, way.archive), output=way.archive) for way in ways
     ]
@@ -41,7 +41,7 @@ def pack_case(bench: Bench) -> Case:
         "pack",
         "Pack the environment",
         contenders,
-        _ROUNDS,
+        ROUNDS,
         Comparison.RATIO,
         missing,
         "tar and zstd only store the files; the others also make them ready for another prefix.",
@@ -50,7 +50,7 @@ def pack_case(bench: Bench) -> Case:
 
 def unpack_case(bench: Bench) -> Case:
     """``trainenv unpack`` beside tar with and without conda-unpack. Packs first what is not packed yet."""
-    ways, missing = _ways(bench)
+    ways, missing = ways_to_ship(bench)
     for way in ways:
         if not way.archive.exists():
             bench.run(*way.pack)
@@ -58,8 +58,8 @@ def unpack_case(bench: Bench) -> Case:
         Contender(
             way.unpacker,
             way.unpack,
-            prepare=partial(_before_unpacking, bench, way.target),
-            check=partial(_check, bench, way.target),
+            prepare=partial(before_unpacking, bench, way.target),
+            check=partial(check_unpacked, bench, way.target),
         )
         for way in ways
     ]
@@ -67,14 +67,14 @@ def unpack_case(bench: Bench) -> Case:
         "unpack",
         "Unpack it into a prefix that works, on the same file system",
         contenders,
-        _ROUNDS,
+        ROUNDS,
         Comparison.RATIO,
         missing,
         "trainenv checks every file's sha256 and relocates it; conda-unpack relocates; tar alone does neither.",
     )
 
 
-def _ways(bench: Bench) -> tuple[list[_Way], list[str]]:
+def ways_to_ship(bench: Bench) -> tuple[list[Way], list[str]]:
     """All ways that this machine has, trainenv's first, and the names of those that it lacks."""
     archives, places = bench.folder / "archives", bench.folder / "places"
     archives.mkdir(exist_ok=True)
@@ -93,19 +93,19 @@ def _ways(bench: Bench) -> tuple[list[_Way], list[str]]:
     return ways, missing
 
 
-def _trainenv(bench: Bench, archive: Path) -> _Way:
-    return _Way(
+def _trainenv(bench: Bench, archive: Path) -> Way:
+    return Way(
         "trainenv pack",
         archive,
         (trainenv(), "pack", "-n", ENVIRONMENT, "-o", str(archive)),
         "trainenv unpack",
-        (trainenv(), "--workspace", str(bench.machine_b), "unpack", str(archive), "-n", _UNPACKED),
-        bench.machine_b / "envs" / _UNPACKED,
+        (*bench.on_machine_b(trainenv()), "unpack", str(archive), "-n", UNPACKED),
+        bench.machine_b / "envs" / UNPACKED,
     )
 
 
-def _conda_pack(bench: Bench, packer: str, options: str, archive: Path, target: Path) -> _Way:
-    return _Way(
+def _conda_pack(bench: Bench, packer: str, options: str, archive: Path, target: Path) -> Way:
+    return Way(
         f"conda-pack {''.join(archive.suffixes)}",
         archive,
         (packer, "-q", "-p", str(bench.prefix), "-o", str(archive), "--n-threads", str(cores())),
@@ -115,9 +115,9 @@ def _conda_pack(bench: Bench, packer: str, options: str, archive: Path, target: 
     )
 
 
-def _tar(bench: Bench, archive: Path, target: Path) -> _Way:
+def _tar(bench: Bench, archive: Path, target: Path) -> Way:
     threads = str(cores())
-    return _Way(
+    return Way(
         f"tar | zstd -3 -T{threads}",
         archive,
         ("bash", "-c", _PIPE, "bash", str(bench.prefix), str(archive), threads),
@@ -132,19 +132,19 @@ def _before_packing(archive: Path) -> None:
     settle()
 
 
-def _before_unpacking(bench: Bench, next_target: Path) -> None:
+def before_unpacking(bench: Bench, next_target: Path) -> None:
     """Remove what the last run unpacked, whoever it was: the disk is as full for each."""
     place = bench.folder / "places"
     for old in place.iterdir():
         shutil.rmtree(old)
-    if (bench.machine_b / "envs" / _UNPACKED).exists():
-        bench.run(trainenv(), "--workspace", str(bench.machine_b), "env", "remove", "-n", _UNPACKED, "-y")
+    if (bench.machine_b / "envs" / UNPACKED).exists():
+        bench.run(*bench.on_machine_b(trainenv()), "env", "remove", "-n", UNPACKED, "-y")
     if next_target.exists():
         raise BenchmarkError(f"{next_target.name} could not be removed")
     settle()
 
 
-def _check(bench: Bench, target: Path) -> None:
+def check_unpacked(bench: Bench, target: Path) -> None:
     """The interpreter there starts, is at home there, and imports a package with libraries of its own."""
     program = "import sys, numpy; print(sys.prefix)"
     prefix = bench.run(str(target / "bin" / "python"), "-B", "-c", program).strip()

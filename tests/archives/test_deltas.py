@@ -8,7 +8,9 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.archives.conftest import BIG_BINARY, extract, make_prefix, pack, unpack
+from tests.archives.conftest import BIG_BINARY, extract, make_prefix, pack, snapshot, unpack
 from tests.archives.test_damage import _forge, _parts
 from tests.conftest import RunCommand
-from trainenv import Workspace, archives
+from trainenv import Workspace, archives, locks
 from trainenv.archives import machine, reading
 from trainenv.archives.delta import of_manifests
 from trainenv.archives.manifest import DELTA_NOTE, Manifest, relocation_json
@@ -182,6 +184,58 @@ def test_a_damaged_file_in_the_archive_that_is_named(
     with pytest.raises(ArchiveError, match="broken is damaged"):
         _unpack(place, delta, "second", tmp_path / "broken")
     assert not place.settings.prefix_of("second").exists()
+
+
+UNPACK = """
+import sys
+from pathlib import Path
+from trainenv import archives, settings
+from trainenv.progress import SilentReporter
+place = settings.load(sys.argv[1])
+archives.unpack_environment(place, Path(sys.argv[2]), name=sys.argv[3], reporter=SilentReporter())
+"""
+
+
+def _unpacking(place: Workspace, archive: Path, name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", UNPACK, str(place.settings.root), str(archive), name])
+
+
+def test_killed_at_any_moment_it_is_whole_or_absent_and_its_base_unharmed(
+    place: Workspace, first: Path, delta: Path, whole: Path
+) -> None:
+    there = _unpack(place, first, "first")
+    before = snapshot(there)
+    begun = time.monotonic()
+    assert _unpacking(place, delta, "whole").wait() == 0
+    seconds = time.monotonic() - begun
+    for point in range(8):
+        process = _unpacking(place, delta, f"killed{point}")
+        try:
+            process.wait(seconds * (0.4 + 0.6 * point / 8))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        made = place.settings.prefix_of(f"killed{point}")
+        assert not made.exists() or _packed(made) == whole.read_bytes()
+    assert snapshot(there) == before
+    assert _packed(_unpack(place, delta, "again")) == whole.read_bytes()
+    assert list((place.settings.envs_dir / ".trainenv" / "staging").glob("*-*")) == []
+
+
+def test_several_at_once_link_to_the_same_files(place: Workspace, first: Path, delta: Path, whole: Path) -> None:
+    there = _unpack(place, first, "first")
+    processes = [_unpacking(place, delta, f"at_once{number}") for number in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    for number in range(4):
+        made = place.settings.prefix_of(f"at_once{number}")
+        assert (made / PLAIN).samefile(there / PLAIN)
+        assert _packed(made) == whole.read_bytes()
+
+
+def test_an_environment_that_is_being_changed_gives_nothing(place: Workspace, first: Path, delta: Path) -> None:
+    _unpack(place, first, "first")
+    with locks.exclusive(place.settings, "first"), pytest.raises(ArchiveError, match="can't be found here"):
+        _unpack(place, delta, "second")
 
 
 # Manifests of machines
