@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainenv.channels.target import Target
 from trainenv.errors import EnvironmentBusyError, InstallError, TaskError, UsageError
 from trainenv.locks import IfBusy
 from trainenv.progress import Reporter, SilentReporter
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from trainenv.channels.host import Interpreter
     from trainenv.channels.mirror import Mirror
     from trainenv.channels.report import ChannelState
+    from trainenv.channels.target import Target
     from trainenv.environments.cleaning import Unused
     from trainenv.environments.diff import Change
     from trainenv.environments.environment import Environment
@@ -84,6 +84,7 @@ class Workspace:
         and ``DeclinedError`` raised when it says no. Raises a ``TrainenvError``, leaving nothing behind,
         when it can't be made.
         """
+        from trainenv.channels.target import Target
         from trainenv.environments import build, environment, specification
 
         if name is not None:
@@ -115,6 +116,7 @@ class Workspace:
         ``requirements`` are lines in pip's format; ``upgrade`` takes the newest of those that are named.
         ``wait`` waits while something runs in the environment, ``force`` goes on. See ``create``.
         """
+        from trainenv.channels.target import Target
         from trainenv.environments import build, environment, specification
 
         environment.own(self.settings, name)
@@ -147,6 +149,7 @@ class Workspace:
         force: bool = False,
     ) -> Environment:
         """Bring packages, or all, to the newest that the environment's specification allows. See ``install``."""
+        from trainenv.channels.target import Target
         from trainenv.environments import build, environment
 
         environment.own(self.settings, name)
@@ -165,6 +168,7 @@ class Workspace:
 
         By default on this machine. See ``create``.
         """
+        from trainenv.channels.target import Target
         from trainenv.environments import locking, specification
 
         wanted = specification.gather(specs, map(Path, files), channels)

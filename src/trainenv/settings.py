@@ -210,6 +210,8 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """``text`` as TOML. Raises ``ValueError`` where it is none."""
+    if not text.strip():
+        return {}
     if sys.version_info >= (3, 11):
         import tomllib
     else:

@@ -8,7 +8,6 @@ Swapping it in is one exchange of two folders. Which state is which stands in th
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import json
 import os
@@ -88,6 +87,8 @@ def drop_all(settings: Settings, name: str, folder: Path) -> None:
 
 def exchange(new: Path, target: Path, aside: Path) -> None:
     """Swap ``new`` and ``target``: at once where the file system can, else by way of ``aside``."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     renameat2 = getattr(libc, "renameat2", None)
     if renameat2 is not None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from trainenv.channels import condarc
 from trainenv.errors import TrainenvError
 
 
@@ -56,6 +55,8 @@ def _envs_dirs() -> list[Path]:
     named: list[str] = []
     for variable in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH"):
         named += filter(None, os.environ.get(variable, "").split(os.pathsep))
+    from trainenv.channels import condarc
+
     for file in condarc.find_files():
         with suppress(TrainenvError):
             listed = condarc.read_file(file).get("envs_dirs") or []

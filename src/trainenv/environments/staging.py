@@ -24,7 +24,6 @@ from pathlib import Path
 
 from trainenv import locks
 from trainenv.environments import generations
-from trainenv.environments.relocated import carried_prefix
 from trainenv.environments.shared_files import share
 from trainenv.errors import (
     DiskFullError,
@@ -85,7 +84,11 @@ def staged(
                 prefix.mkdir()
             if not replaces:
                 generations.drop_all(settings, name, folder)
-            carried = carried_prefix(prefix) if replaces else None
+            carried = None
+            if replaces:
+                from trainenv.environments.relocated import carried_prefix
+
+                carried = carried_prefix(prefix)
             yield Staging(prefix, carried or settings.target_prefix_of(name), descriptor)
             share(settings, folder, begun)
             if replaces:

@@ -12,7 +12,6 @@ import re
 import shlex
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +36,7 @@ T = TypeVar("T")
 @cache
 def schema() -> dict[str, Any]:
     """What ``method.yaml`` may say, as JSON Schema."""
-    text = (resources.files("trainenv.training") / SCHEMA).read_text()
+    text = Path(__file__).with_name(SCHEMA).read_text()
     found: dict[str, Any] = json.loads(text)
     return found
 
