@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks import bench, machine
 from benchmarks.bench import Bench
 from benchmarks.building import create_case, create_cold_case, install_case
+from benchmarks.listing import list_case
 from benchmarks.measuring import BenchmarkError, Case, Contender, measure, measure_case
 from benchmarks.results import EnvironmentMeasured, Results
 from benchmarks.shipping import pack_case, unpack_case
@@ -24,6 +25,7 @@ from benchmarks.starts import run_case, train_case
 _CASES: dict[str, Callable[[Bench], Case]] = {
     "run": run_case,
     "train": train_case,
+    "list": list_case,
     "create": create_case,
     "create-cold": create_cold_case,
     "install": install_case,
