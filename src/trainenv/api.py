@@ -197,11 +197,11 @@ class Workspace:
         found = environment.list_all(self.settings)
         return [*found, *environment.list_foreign(self.settings)] if foreign else found
 
-    def environment(self, name: str) -> Environment:
-        """One environment. Raises ``EnvironmentNotFoundError``."""
+    def environment(self, name: str, *, to_use: bool = True) -> Environment:
+        """One environment; mounted if that is to be and it is ``to_use``. Raises ``EnvironmentNotFoundError``."""
         from trainenv.environments import environment
 
-        return environment.get(self.settings, name)
+        return environment.get(self.settings, name, to_use=to_use)
 
     def environment_at(self, prefix: StrPath) -> Environment:
         """The environment in a folder anywhere. Raises ``EnvironmentNotFoundError``."""
@@ -245,8 +245,10 @@ class Workspace:
 
     def clone(self, source: Environment, name: str) -> Environment:
         """A copy of an environment, which may be conda's, under a new name."""
-        from trainenv.environments import copies, environment
+        from trainenv.environments import copies, environment, mounts
 
+        if (mount := mounts.mount_of(source.prefix)) is not None:
+            return self.unpack(mount.image, name)
         copies.clone(self.settings, source, checked_name(name, "environment"), self.reporter)
         return environment.get(self.settings, name)
 
@@ -372,6 +374,7 @@ class Workspace:
         """
         from trainenv import archives, locks
         from trainenv.archives import machine
+        from trainenv.environments import mounts
 
         choice = archives.Choice(filters, strip, editable, dereference, self.settings)
         there = None if against is None else machine.other_side(Path(against))
@@ -380,7 +383,7 @@ class Workspace:
             output = f"{environment.name}{delta}{archives.chosen(None, format, self_extracting=self_extracting).ending}"
         with locks.in_use(environment.prefix):
             return archives.pack(
-                environment.prefix,
+                mounts.image_folder(environment.prefix) or environment.prefix,
                 Path(output),
                 name=environment.name,
                 format=format,
@@ -405,6 +408,7 @@ class Workspace:
         *,
         prefix: str | None = None,
         others: Sequence[StrPath] = (),
+        mount: bool = False,
         require_signature: bool | None = None,
         allowed_signers: StrPath | None = None,
     ) -> Environment:
@@ -414,10 +418,13 @@ class Workspace:
         container sees the environment. What a delta builds on is taken from the environments here, and from the
         archives ``others``. Archives of conda-pack and pixi-pack are taken as well. With
         ``require_signature`` (default: as the settings say, or with ``allowed_signers``) somebody whom the file
-        ``allowed_signers`` names must have signed it.
+        ``allowed_signers`` names must have signed it. With ``mount`` a squashfs image is not unpacked but mounted, for
+        reading only; the image has to stay where it is.
         """
+        if mount and others:
+            raise UsageError("what is mounted takes nothing from other archives", hint="Leave out --mount or --from")
         signers, required = self._signers(require_signature, allowed_signers)
-        return self._unpacked(Path(file), name, prefix, signers, required, others)
+        return self._unpacked(Path(file), name, prefix, signers, required, others, mount=mount)
 
     def pull(
         self,
@@ -493,6 +500,8 @@ class Workspace:
         signers: Path | None,
         required: bool,
         others: Sequence[StrPath] = (),
+        *,
+        mount: bool = False,
     ) -> Environment:
         from contextlib import ExitStack
 
@@ -507,7 +516,11 @@ class Workspace:
                 proof = signing.required(archive, signers)
                 found, options["confirm"] = stack.enter_context(proof)
                 self.reporter.notice(f"signed by {found.signer} with {found.key}")
-            if isinstance(archive, Path) and (kind := recognise(archive)):
+            if mount and isinstance(archive, Path):
+                from trainenv.archives.mounting import mount_environment
+
+                made = mount_environment(self.settings, archive, **options)
+            elif isinstance(archive, Path) and (kind := recognise(archive)):
                 from trainenv.archives.foreign.unpacking import unpack_foreign
 
                 made = unpack_foreign(self.settings, archive, kind, **options)

@@ -109,6 +109,10 @@ class TransferError(ArchiveError):
     """An archive could not be brought here, or there: the way broke off. What has come so far is kept."""
 
 
+class MountError(TrainenvError):
+    """An image can't be mounted or unmounted, or what is mounted was to be changed."""
+
+
 class VerificationError(TrainenvError):
     """An environment is not what its records say."""
 

@@ -47,6 +47,7 @@ _KNOWN = {
     "link_scripts",
     "max_cache_size",
     "mirrors",
+    "mounts",
     "offline",
     "proxy",
     "read_timeout",
@@ -69,7 +70,8 @@ class Settings:
     """What ``trainenv.toml`` and ``TRAINENV_*`` say, with every path absolute and without links.
 
     ``visible_as`` is the folder under which another machine or container sees ``envs_dir``;
-    environments then carry that prefix. ``mirrors`` maps a channel's name or URL to the URLs that
+    environments then carry that prefix. ``mounts`` are the images that environments are mounted from, by name.
+    ``mirrors`` maps a channel's name or URL to the URLs that
     stand in for it, tried in order. ``credentials`` says by host where its secrets are, never the
     secrets themselves; ``proxies`` are URLs by scheme. ``stated`` names the settings that were set:
     what is not, the user's ``.condarc`` may say (see ``channels.condarc``). ``max_cache_size`` is in
@@ -93,6 +95,7 @@ class Settings:
     channels: tuple[str, ...] = ("conda-forge",)
     host_fallback: bool = True
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mounts: Mapping[str, Path] = field(default_factory=dict)
     channel_priority: str = "strict"
     channel_alias: str | None = None
     credentials: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -278,7 +281,7 @@ class _Value:
 
 def _environment_variables() -> dict[str, _Value]:
     found: dict[str, _Value] = {}
-    for key in _KNOWN - {"mirrors", "credentials", "limits"}:
+    for key in _KNOWN - {"mirrors", "mounts", "credentials", "limits"}:
         variable = f"TRAINENV_{key.upper()}"
         if given := os.environ.get(variable):
             value: str | bool | list[str] = given
@@ -317,6 +320,9 @@ def _settings(root: Path, values: Mapping[str, _Value]) -> Settings:
         found = replace(found, host_fallback=host_fallback.switch())
     if mirrors := values.get("mirrors"):
         found = replace(found, mirrors=_mirrors(mirrors))
+    if mounts := values.get("mounts"):
+        named = {name: _Value(image, f"mounts.{name}", mounts.stands_in) for name, image in mounts.table().items()}
+        found = replace(found, mounts={name: _resolved(root, image.text()) for name, image in named.items()})
     if priority := values.get("channel_priority"):
         if priority.value not in CHANNEL_PRIORITIES:
             raise priority.wrong(f"one of {', '.join(CHANNEL_PRIORITIES)}")

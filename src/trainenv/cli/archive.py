@@ -150,6 +150,7 @@ def pack(
     multiple=True,
     help="Another archive, for what a delta builds on and no environment here has; repeatable.",
 )
+@click.option("--mount", is_flag=True, help="Mount a squashfs image, which is ready at once, instead of unpacking it.")
 @click.option("--require-signature", is_flag=True, help="Unpack it only if somebody signed it who may.")
 @click.option(
     "--allowed-signers", type=_FILE, metavar="FILE", help="Who may, as ssh-keygen has it; implies --require-signature."
@@ -162,6 +163,7 @@ def unpack(
     name: str | None,
     prefix: str | None,
     others: tuple[Path, ...],
+    mount: bool,
     require_signature: bool,
     allowed_signers: Path | None,
     as_json: bool,
@@ -178,13 +180,14 @@ def unpack(
         name,
         prefix=prefix,
         others=others,
+        mount=mount,
         require_signature=require_signature or None,
         allowed_signers=allowed_signers,
     )
     if as_json:
         print_json(environment.to_json())
         return
-    print(f"Unpacked {environment.name} in {environment.prefix}")
+    print(f"{'Mounted' if mount else 'Unpacked'} {environment.name} in {environment.prefix}")
     print(f"Use it: trainenv run -n {environment.name} python")
 
 

@@ -241,7 +241,7 @@ def remove(
       trainenv env remove my_training_env -y
     """
     place = workspace(ctx)
-    environment = chosen(place, name, None, environment_name)
+    environment = chosen(place, name, None, environment_name, to_use=False)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Remove {environment.prefix} ({human_size(environment.size)})?", abort=True)
     place.remove(environment.name, wait=wait, force=force)

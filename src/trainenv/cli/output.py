@@ -68,6 +68,7 @@ def chosen(
     argument: str | None = None,
     *,
     or_active: bool = False,
+    to_use: bool = True,
 ) -> Environment:
     """The environment that ``-n``, ``-p`` or, where a command takes one, its ``argument`` names.
 
@@ -82,7 +83,7 @@ def chosen(
     if prefix is not None:
         return place.environment_at(prefix)
     assert name is not None
-    return place.environment(name)
+    return place.environment(name, to_use=to_use)
 
 
 def write_file(file: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from trainenv import locks, settings
-from trainenv.environments import activation
+from trainenv.environments import activation, mounts
 from trainenv.errors import UsageError
 
 HELP = """Usage: trainenv run [OPTIONS] COMMAND [ARGS]...
@@ -88,6 +88,7 @@ def _find(options: dict[str, str]) -> tuple[Path, str]:
     """Prefix and name of the environment, with its lock held: nobody changes it under the command."""
     if "prefix" in options:
         prefix = Path(os.path.abspath(options["prefix"]))
+        mounts.ensure(prefix)
         locks.shared_at(prefix)
         if not (prefix / "conda-meta").is_dir():
             from trainenv.environments.environment import at
@@ -97,6 +98,7 @@ def _find(options: dict[str, str]) -> tuple[Path, str]:
     workspace = settings.load(options.get("workspace"))
     name = options["name"]
     prefix = workspace.prefix_of(name)
+    mounts.ensure(prefix)
     if prefix.is_dir():
         locks.shared(workspace, name)
     if not (prefix / "conda-meta").is_dir():

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainenv import locks
-from trainenv.environments import registry
+from trainenv import locks, settings_file
+from trainenv.environments import mounts, registry
 from trainenv.environments.records import ENVIRONMENT_NOTE, Package, packages, python_version, read_note
 from trainenv.environments.sizes import Size, size_of
 from trainenv.environments.staging import discard, disk_full_told, require, sweep
@@ -28,7 +28,8 @@ class Environment:
     @property
     def python(self) -> str | None:
         """The version of its Python, None without one."""
-        return python_version(self.prefix)
+        mount = mounts.mount_of(self.prefix)
+        return python_version(self.prefix) if mount is None else mount.python
 
     @cached_property
     def packages(self) -> list[Package]:
@@ -38,6 +39,8 @@ class Environment:
     @property
     def size(self) -> int:
         """Apparent bytes of its files when it was last changed."""
+        if (mount := mounts.mount_of(self.prefix)) is not None:
+            return mount.bytes
         size = read_note(self.prefix, ENVIRONMENT_NOTE).get("size")
         return size if isinstance(size, int) else self.sizes.apparent
 
@@ -48,7 +51,12 @@ class Environment:
 
     @property
     def status(self) -> str:
-        """``ready``, or ``damaged`` when its records can't be read."""
+        """``ready``, or ``damaged`` when its records can't be read.
+
+        ``mounted`` or ``unmounted`` for one that is mounted from an image: the latter is mounted as it is used.
+        """
+        if mounts.mount_of(self.prefix) is not None:
+            return "mounted" if mounts.is_mounted(self.prefix) else "unmounted"
         try:
             _ = self.packages
         except VerificationError:
@@ -71,25 +79,37 @@ class Environment:
             "name": self.name,
             "prefix": str(self.prefix),
             "python": self.python,
-            "packages": len(self.packages) if status == "ready" else 0,
+            "packages": len(self.packages) if status in ("ready", "mounted") else 0,
             "size": self.size,
             "status": status,
-            "channels": self.channels,
-            "host_fallback": self.host_fallback,
+            "channels": [] if status == "unmounted" else self.channels,
+            "host_fallback": None if status == "unmounted" else self.host_fallback,
             "foreign": self.foreign,
+            "image": None if (mount := mounts.mount_of(self.prefix)) is None else mount.image,
         }
 
 
-def get(settings: Settings, name: str) -> Environment:
+def get(settings: Settings, name: str, *, to_use: bool = True) -> Environment:
     """Environment ``name`` of the workspace, else the one that conda knows by this name.
 
-    Raises ``EnvironmentNotFoundError``.
+    One that is to be mounted is mounted, unless it is not ``to_use``. Raises ``EnvironmentNotFoundError``,
+    ``MountError``.
     """
     prefix = settings.prefix_of(name)
-    if not (prefix / "conda-meta").is_dir():
+    if to_use:
+        mounts.ensure(prefix)
+    elif mounts.mount_of(prefix) is not None:
+        return Environment(name, prefix)
+    if not os.path.isdir(prefix / "conda-meta"):
         foreign = list_foreign(settings)
         if found := next((environment for environment in foreign if environment.name == name), None):
             return found
+        if (image := settings.mounts.get(name)) is not None:
+            raise EnvironmentNotFoundError(
+                f"environment {name!r} is not mounted yet",
+                cause=f"{settings.file} names its image, and nobody has mounted that here",
+                hint=f"`trainenv unpack {image} --mount -n {name}`",
+            )
         near = _nearest(name, [environment.name for environment in [*list_all(settings), *foreign]])
         raise EnvironmentNotFoundError(
             f"there is no environment {name!r} in {settings.envs_dir}",
@@ -99,8 +119,19 @@ def get(settings: Settings, name: str) -> Environment:
 
 
 def own(settings: Settings, name: str) -> Environment:
-    """Environment ``name`` of the workspace, which may be changed. Raises ``EnvironmentNotFoundError``."""
-    found = get(settings, name)
+    """Environment ``name`` of the workspace, which may be changed.
+
+    Raises ``EnvironmentNotFoundError``, or ``MountError`` for one that is mounted from an image.
+    """
+    found = of_workspace(settings, name)
+    if (mount := mounts.mount_of(found.prefix)) is not None:
+        raise mounts.refused(found.prefix, mount)
+    return found
+
+
+def of_workspace(settings: Settings, name: str) -> Environment:
+    """Environment ``name`` of the workspace. Raises ``EnvironmentNotFoundError``."""
+    found = get(settings, name, to_use=False)
     if found.foreign:
         raise EnvironmentNotFoundError(
             f"environment {name!r} is not of this workspace",
@@ -113,7 +144,8 @@ def own(settings: Settings, name: str) -> Environment:
 def at(prefix: str | os.PathLike[str]) -> Environment:
     """The environment in folder ``prefix``, wherever it is. Raises ``EnvironmentNotFoundError``."""
     folder = Path(os.path.abspath(prefix))
-    if not (folder / "conda-meta").is_dir():
+    mounts.ensure(folder)
+    if not os.path.isdir(folder / "conda-meta"):
         cause, hint = why_none(folder)
         raise EnvironmentNotFoundError(f"{folder} is not an environment", cause=cause, hint=hint)
     return Environment(folder.name, folder)
@@ -133,13 +165,17 @@ def why_none(folder: Path) -> tuple[str, str]:
 
 
 def list_all(settings: Settings) -> list[Environment]:
-    """The environments of the workspace, by name."""
+    """The environments of the workspace, by name, also those that are not mounted at the moment."""
     if not settings.envs_dir.is_dir():
         return []
+    folders = sorted(settings.envs_dir.iterdir())
+    for folder in folders:
+        mounts.bury(folder)
     return [
         Environment(folder.name, folder)
-        for folder in sorted(settings.envs_dir.iterdir())
-        if folder.name != locks.STATE_DIR and (folder / "conda-meta").is_dir()
+        for folder in folders
+        if folder.name != locks.STATE_DIR
+        and (os.path.isdir(folder / "conda-meta") or mounts.mount_of(folder) is not None)
     ]
 
 
@@ -159,8 +195,13 @@ def remove(settings: Settings, name: str, if_busy: locks.IfBusy = locks.REFUSE) 
 
     Raises ``EnvironmentNotFoundError``, or ``EnvironmentBusyError`` while something runs in it.
     """
-    own(settings, name)
+    prefix = of_workspace(settings, name).prefix
     with disk_full_told(settings, name), locks.exclusive(settings, name, if_busy):
+        if mounts.mount_of(prefix) is not None:
+            registry.unregister(prefix)
+            settings_file.drop_mount(settings, name)
+            mounts.release(prefix)
+            return
         sweep(settings)
         require(settings, name, exists=True)
         registry.unregister(settings.prefix_of(name))

@@ -25,7 +25,7 @@ def prefixes() -> list[Path]:
     except (OSError, RuntimeError):
         return []
     found = [Path(line.strip()) for line in lines if line.strip().startswith("/")]
-    return [prefix for prefix in dict.fromkeys(found) if (prefix / "conda-meta").is_dir()]
+    return [prefix for prefix in dict.fromkeys(found) if os.path.isdir(prefix / "conda-meta")]
 
 
 def find_all() -> dict[Path, str]:
@@ -38,8 +38,8 @@ def find_all() -> dict[Path, str]:
     folders = [*_envs_dirs(), *(base / "envs" for base in bases)]
     candidates = [*bases, *(prefix for folder in folders for prefix in _inside(folder))]
     for prefix in candidates:
-        if (prefix / "conda-meta").is_dir() and prefix.resolve() not in map(Path.resolve, found):
-            found[prefix] = "base" if (prefix / "condabin").is_dir() else prefix.name
+        if os.path.isdir(prefix / "conda-meta") and prefix.resolve() not in map(Path.resolve, found):
+            found[prefix] = "base" if os.path.isdir(prefix / "condabin") else prefix.name
     return found
 
 

@@ -186,8 +186,10 @@ def unmark_renamed(prefix: Path) -> None:
 def finish_renames(settings: Settings) -> list[tuple[str, str]]:
     """Remove environments whose renaming was cut off when the new one was there already; returns old and new names."""
     finished = []
-    for file in settings.envs_dir.glob(f"*/{_RENAMED}"):
-        new = file.parents[2]
+    for new in settings.envs_dir.glob("*"):
+        file = new / _RENAMED
+        if not os.path.exists(file):
+            continue
         try:
             content = json.loads(file.read_bytes())
             former = settings.prefix_of(content["name"])

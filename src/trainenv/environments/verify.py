@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainenv import locks, relocation
-from trainenv.environments import libraries
+from trainenv.environments import libraries, mounts
 from trainenv.environments.activation import environ
 from trainenv.environments.contents import Inspection, inspect
 from trainenv.environments.earlier import requested_keys
@@ -65,6 +65,8 @@ def verify(
     prefix = environment.prefix
     with reporter.step("check files", unit="files") as step:
         inspection = inspect(prefix, banned=forbidden_prefixes(prefix, old_prefixes), step=step)
+    if (image := mounts.image_folder(prefix)) is not None:
+        inspection.leftovers = [each for each in inspection.leftovers if not _is_of_image(image, *each)]
     found = Verification(inspection.files, problems_of(inspection), unknown=inspection.unknown)
     carried = carried_prefix(prefix)
     for missing in libraries.missing(prefix, inspection.elf, inspection.present, [carried] if carried else []):
@@ -76,6 +78,11 @@ def verify(
             modules = _requested_modules(prefix) if imports else []
             _start(environment, modules, found)
     return found
+
+
+def _is_of_image(image: Path, path: str, held: str) -> bool:
+    """Whether a file holds the placeholder as it was packed, because nobody needs another prefix in it."""
+    return held == relocation.PLACEHOLDER and not (image.parent / "relocated" / path).exists()
 
 
 def forbidden_prefixes(prefix: Path, old_prefixes: Sequence[str] = ()) -> list[str]:

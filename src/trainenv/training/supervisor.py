@@ -96,11 +96,13 @@ def _never_ran(folder: str, task: dict[str, Any], held: _Held, ready: _Ready, **
 def _using_environment(task: dict[str, Any]) -> list[int]:
     """The lock that says so, held where the task runs. Raises ``OSError`` while the environment is being changed."""
     from trainenv import locks
-    from trainenv.errors import EnvironmentBusyError
+    from trainenv.environments import mounts
+    from trainenv.errors import EnvironmentBusyError, MountError
 
     try:
+        mounts.ensure(Path(task["prefix"]))
         lock = locks.shared_at(Path(task["prefix"]))
-    except EnvironmentBusyError as error:
+    except (EnvironmentBusyError, MountError) as error:
         raise OSError(str(error)) from None
     return [] if lock is None else [lock]
 

@@ -1,0 +1,152 @@
+"""A squashfs image becomes an environment without being unpacked.
+
+All of it is checked, and the few files that hold the prefix are laid over it with the prefix of their place. Cached
+bytecode keeps the placeholder that it was packed with: Python names the source anew as it loads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from trainenv import locks, settings_file
+from trainenv.archives import footer
+from trainenv.archives.checks import checked
+from trainenv.archives.hosts import require_host
+from trainenv.archives.image import ImageReader, check_pieces
+from trainenv.archives.inventory import source_of
+from trainenv.archives.manifest import RECORDS_DIR, File, Manifest
+from trainenv.archives.placing import Placement, Writer, placement
+from trainenv.archives.sources import LocalFile
+from trainenv.archives.windows import in_memory
+from trainenv.environments import mounts
+from trainenv.environments.mounts import Mount
+from trainenv.environments.staging import require, sweep
+from trainenv.errors import ArchiveError, UsageError
+from trainenv.progress import Reporter
+from trainenv.settings import Settings, checked_name
+from trainenv.sharing import make_folder
+
+
+def mount_environment(
+    settings: Settings,
+    image: Path,
+    *,
+    name: str | None = None,
+    prefix: str | None = None,
+    confirm: Callable[[], None] = lambda: None,
+    reporter: Reporter,
+) -> str:
+    """Mount ``image`` as environment ``name`` (default: its own); returns its name.
+
+    See ``unpack_environment`` for ``prefix`` and ``confirm``. The image has to stay where it is. Raises
+    ``ArchiveError``
+    for one that is damaged, hostile or not for this machine, ``MountError`` where nothing can be mounted.
+    """
+    image = Path(os.path.realpath(image))
+    with closing(LocalFile(image)) as source:
+        ending = footer.read(source)
+        if ending is None or ending.form != footer.IMAGE:
+            raise UsageError(
+                f"{image} can't be mounted",
+                cause="it is no squashfs image of trainenv",
+                hint="Make one with `trainenv pack --format squashfs`, or unpack it without --mount",
+            )
+        with reporter.step("check the image"), ThreadPoolExecutor(1, thread_name_prefix="check") as aside:
+            bytes_checked = aside.submit(check_pieces, source, ending)
+            manifest = checked(source.name, ending.manifest, [])
+            reader = ImageReader(source, manifest)
+            for file in manifest.files:
+                reader.header(file)
+            bytes_checked.result()
+        name = checked_name(name or manifest.name, "environment")
+        target = settings.prefix_of(name)
+        placed = placement(manifest, prefix or settings.target_prefix_of(name))
+        over = _laid_over(manifest, placed)
+        room = sum(file.size for file in over)
+        require_host(source.name, manifest, target, reporter, new_bytes=room, target_prefix=placed.prefix)
+        with locks.exclusive(settings, name):
+            sweep(settings)
+            require(settings, name, exists=False)
+            mounts.release(target)
+            folder = mounts.folder_of(target)
+            make_folder(folder)
+            try:
+                with reporter.step("mount"):
+                    _write(source.name, reader, manifest, over, placed, folder / "relocated")
+                    confirm()
+                    status = os.stat(image)
+                    digest = hashlib.sha256(ending.index).hexdigest()
+                    sizes = status.st_size, status.st_mtime_ns, ending.body
+                    mounts.note(target, Mount(str(image), *sizes, digest, manifest.python, manifest.unpacked_bytes))
+                    mounts.ensure(target)
+                    _prove(image, target)
+                    settings_file.add_mount(settings, name, str(image))
+            except BaseException:
+                mounts.release(target)
+                raise
+            finally:
+                reader.close()
+    return name
+
+
+def _laid_over(manifest: Manifest, placed: Placement) -> list[File]:
+    """The files that the prefix changes in a way that matters."""
+    paths = {file.path for file in manifest.files}
+    found = []
+    for file in manifest.files:
+        if not placed.changes(file) or file.is_tool:
+            continue
+        source = source_of(file.path) if file.path.endswith(".pyc") else None
+        if source is None or source not in paths or source in placed.resized:
+            found.append(file)
+    return found
+
+
+def _write(
+    archive: str, reader: ImageReader, manifest: Manifest, files: list[File], placed: Placement, root: Path
+) -> None:
+    """Write ``files`` as ``placed`` below the new folder ``root``, which is the lowest of their folders as well."""
+    needed = {RECORDS_DIR}
+    for file in [*files, File(f"{RECORDS_DIR}/prefix", "file", 0, 0, 0, 0)]:
+        parent = file.path.rpartition("/")[0]
+        while parent:
+            needed.add(parent)
+            parent = parent.rpartition("/")[0]
+    folders = [file for file in manifest.files if file.kind == "folder" and file.path in needed]
+    root.mkdir()
+    writer = Writer(archive, root, placed)
+    try:
+        for folder in folders:
+            writer.folder(folder)
+        for file in files:
+            reader.header(file)
+            if in_memory(file.path, file.size):
+                writer.whole(file, reader.content(file))
+            else:
+                writer.streamed(file, reader.blocks(file))
+        writer.finish(replace(manifest, files=(*folders, *files)))
+    except OSError as error:
+        raise writer.failed(error) from None
+
+
+def _prove(image: Path, prefix: Path) -> None:
+    """The interpreter starts."""
+    python = prefix / "bin" / "python"
+    if not os.path.lexists(python):
+        return
+    try:
+        done = subprocess.run([python, "-ISc", ""], capture_output=True, text=True, check=False)
+        said = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}" if done.returncode else ""
+    except OSError as error:
+        said = error.strerror or str(error)
+    if said:
+        raise ArchiveError(
+            f"{image} gives no environment that works", cause=f"bin/python: {said}", hint="Nothing is mounted"
+        )
