@@ -60,17 +60,23 @@ def examples(shared_cache: Path) -> Workspace:
     return Workspace(root)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks have the variables of their starter: models this small only wait for each other's threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 # An environment with torch has to be downloaded where no cache has it.
 pytestmark = pytest.mark.timeout(1800)
 
 
 def test_a_transformer_learns_to_write(examples: Workspace) -> None:
-    task = examples.train("python_docs_transformer", steps=30, width=32, context=32, layers=1)
+    task = examples.train("python_docs_transformer", steps=20, width=32, context=32, layers=1)
     assert task.status == "done", task.log_file.read_text()
     records = examples.metrics(task)
     losses = [record["test_loss"] for record in records]
-    assert len(records) == 30 and losses[0] is not None and losses[-1] is not None
-    assert losses[-1] < losses[0] - 0.5
+    assert len(records) == 20 and losses[0] is not None and losses[-1] is not None
+    assert losses[-1] < losses[0] - 0.3
     assert (task.outputs / "model.pt").stat().st_size > 10_000
     assert len((task.outputs / "sample.txt").read_text()) > 100
 

@@ -70,6 +70,24 @@ def test_a_bar_over_epochs_counts_them() -> None:
     ]
 
 
+def test_bars_of_older_keras() -> None:
+    found = drawn(
+        "Epoch 1/2",
+        " 1/10 [==>...........................] - ETA: 1s - loss: 0.9 - accuracy: 0.5",
+        "10/10 [==============================] - 1s 21ms/step - loss: 0.8 - accuracy: 0.6 - val_loss: 0.9",
+        "Epoch 2/2",
+        "10/10 - 0s - loss: 0.7 - accuracy: 0.7 - val_loss: 0.8 - 12ms/epoch - 1ms/step",
+        "313/313 - 0s - loss: 0.6 - accuracy: 0.8 - 200ms/epoch - 1ms/step",
+    )
+    assert found == [
+        {"epoch": 1, "step": 10, "loss": 0.8, "accuracy": 0.6, "val_loss": 0.9},
+        {"epoch": 2, "step": 20, "loss": 0.7, "accuracy": 0.7, "val_loss": 0.8},
+        {"eval_loss": 0.6, "eval_accuracy": 0.8},
+    ]
+    longer = drawn("Epoch 1/1", "3/3 [====] - 1s 9ms/step - loss: 0.8", "9/9 [====] - 1s 9ms/step - loss: 0.6")
+    assert longer == [{"epoch": 1, "step": 3, "loss": 0.8}, {"eval_loss": 0.6}]
+
+
 def test_bars_within_bars_are_told_apart() -> None:
     """Recorded from tqdm 4.70: one bar, then one within another."""
     text = (RECORDED / "tqdm.log").read_text()

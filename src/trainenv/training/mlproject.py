@@ -20,7 +20,7 @@ from trainenv.training.parameters import Parameter, as_text, closest
 if TYPE_CHECKING:
     from trainenv.environments.specification import Specification
 
-_TYPES = {"string": "string", "float": "number", "path": "string", "uri": "string"}
+_TYPES = {"string": "string", "float": "number", "int": "integer", "integer": "integer"}
 _TRAIN, _MAIN = "train", "main"
 _NO_ENVIRONMENT = ("docker_env", "databricks_spark_job_spec")
 

@@ -28,7 +28,6 @@ _RICH = re.compile(
 _RICH_MORE = re.compile(r"\s{10,}\S")
 _KERAS = re.compile(r"(\d+)/(\d+|Unknown)\s+(?:\[[=>.]*\]|━+|(?P<dash>-))(?P<rest>\s.*)\Z")
 _KERAS_EPOCH = re.compile(r"Epoch (\d+)/\d+\Z")
-_KERAS_ITEMS = re.compile(rf"(?: - [A-Za-z_][\w./]*: {NUMBER})+\s*\Z")
 _KERAS_PACE = re.compile(r"(\d+)(us|ms|s)/step")
 _PAIR = re.compile(rf"([A-Za-z_][\w./-]*)=({NUMBER})\Z")
 _ITEM = re.compile(rf"([A-Za-z_][\w./-]*):\s+({NUMBER})(?=\s|\Z)")
@@ -104,12 +103,12 @@ class Bars:
         done = int(match[1])
         total = 0 if match[2] == "Unknown" else int(match[2])
         fit, found = self._bar("keras"), []
-        if done < fit.done:
+        if done < fit.done or total != (fit.total or total):
             self._keras_epoch = None
             found = fit.restart()
         rest = match["rest"]
-        measured = _KERAS_ITEMS.search(rest)
-        values = from_named((item[1], item[2]) for item in _ITEM.finditer(measured[0])) if measured else {}
+        items = [item for part in rest.split(" - ") if (item := _ITEM.fullmatch(part.strip()))]
+        values = from_named((item[1], item[2]) for item in items)
         if self._keras_epoch is None:
             values = {f"eval_{name}": value for name, value in values.items()}
             return found + self._bar("keras evaluation").draw(done, total, 0.0, values, position=None)
@@ -140,7 +139,7 @@ class _Bar:
     """One bar, over all its runs: how far it is, and what it shows that is no record yet."""
 
     def __init__(self) -> None:
-        self.done = 0
+        self.done = self.total = 0
         self._before = 0
         self._epoch: int | None = None
         self._position: str | None = None
@@ -164,7 +163,7 @@ class _Bar:
         ``total`` is 0 where nobody knows it; ``elapsed`` is in seconds, of this run of the bar.
         """
         found = self.restart() if done < self.done or epoch != self._epoch else []
-        self.done, self._epoch, self._position = done, epoch, position
+        self.done, self.total, self._epoch, self._position = done, total, epoch, position
         if not values or not done:  # Before its first step a bar shows what its last run measured.
             return found
         self._shown = values
@@ -179,7 +178,7 @@ class _Bar:
         """The record of the run that is over."""
         found = self.flush()
         self._before += self.done
-        self.done = self._recorded_done = 0
+        self.done = self.total = self._recorded_done = 0
         self._recorded_at = 0.0
         return found
 
