@@ -9,8 +9,9 @@ from __future__ import annotations
 import http
 import ssl
 import urllib.request
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from trainenv.channels.access import Access
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _MOST_REDIRECTS = 10
 _CONNECT_SECONDS = 20.0
+_BLOCK = 1 << 18
+"""Bytes of a body that are sent at once."""
+
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
@@ -60,12 +64,30 @@ class Connections:
             return answer
         raise ChannelError(f"{self._access.public(url)} can't be fetched", cause="it redirects without end")
 
+    def put(self, url: str, size: int, body: Callable[[], Any]) -> BaseHTTPResponse:
+        """The answer to a PUT of the ``size`` bytes of the file that ``body`` opens to the public address ``url``.
+
+        It is opened anew where a redirect leads elsewhere. Raises as ``get`` does.
+        """
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        for _ in range(_MOST_REDIRECTS):
+            with closing(body()) as file:
+                answer = self._once(url, headers, tell=True, method="PUT", body=file)
+            target = answer.headers.get("Location")
+            if answer.status not in (307, 308) or not target or url.startswith("https:") > target.startswith("https:"):
+                return answer
+            answer.close()
+            url = urljoin(url, target)
+        raise ChannelError(f"{self._access.public(url)} can't be written", cause="it redirects without end")
+
     def close(self) -> None:
         """Close what is open and idle."""
         for pool in self._pools.values():
             pool.clear()
 
-    def _once(self, url: str, headers: Mapping[str, str], *, tell: bool) -> BaseHTTPResponse:
+    def _once(
+        self, url: str, headers: Mapping[str, str], *, tell: bool, method: str = "GET", body: Any = None
+    ) -> BaseHTTPResponse:
         from urllib3.exceptions import LocationParseError, LocationValueError
 
         request = self._access.request(url)
@@ -74,7 +96,13 @@ class Connections:
             told["Authorization"] = authorization
         try:
             return self._pool(request).request(
-                "GET", request.full_url, headers=told, redirect=False, preload_content=False, decode_content=False
+                method,
+                request.full_url,
+                body=body,
+                headers=told,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
             )
         except (LocationParseError, LocationValueError):
             raise ChannelError(f"{self._access.public(url)} is no address") from None
@@ -98,6 +126,7 @@ class Connections:
         roots = self._access.ssl_cert_file
         options = {
             "maxsize": self._lanes,
+            "blocksize": _BLOCK,
             "retries": False,
             "timeout": urllib3.Timeout(min(_CONNECT_SECONDS, self._access.read_timeout), self._access.read_timeout),
             "ssl_context": ssl.create_default_context(cafile=None if roots is None else str(roots)),

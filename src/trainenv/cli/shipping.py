@@ -117,6 +117,9 @@ def push(
     )
     if as_json:
         print_json(pushed.to_json())
+    elif pushed.is_archive:
+        print(f"The archive of {pushed.name}, {human_size(pushed.sent)}, is at {pushed.place}")
+        print(f"Fetch it from there: {pushed.next_command}")
     else:
         print(f"{pushed.name} is in {pushed.place} on {pushed.on}; {human_size(pushed.sent)} were sent")
         print(f"Use it there: {pushed.next_command}")

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
+from tests.archives.conftest import make_prefix
 from tests.archives.shipping.sshd import Far, far_side
-from trainenv import Workspace
+from trainenv import Environment, Workspace
 from trainenv.archives.shipping import patience
 
 
@@ -52,6 +54,20 @@ def far(_far: Far, monkeypatch: pytest.MonkeyPatch) -> Far:
     _far.set("/usr/bin:/bin")
     monkeypatch.setenv("PATH", f"{_far.home.parent / 'bin'}:{os.environ['PATH']}")
     return _far
+
+
+@pytest.fixture
+def chat(place: Workspace, tmp_path: Path) -> Environment:
+    """An environment of 20 MB that does not compress much, on machine A."""
+    return place.environment_at(make_prefix(tmp_path / "a" / "envs" / "chat"))
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """fsspec's file system in the memory of this process."""
+    system = fsspec.filesystem("memory")
+    yield system
+    system.rm("/", recursive=True)
 
 
 def leftovers(place: Workspace) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -13,14 +12,6 @@ import pytest
 from tests.archives.shipping.conftest import leftovers
 from trainenv import Workspace
 from trainenv.errors import ArchiveError, UsageError
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """fsspec's file system in the memory of this process."""
-    system = fsspec.filesystem("memory")
-    yield system
-    system.rm("/", recursive=True)
 
 
 def test_from_a_file_system_of_fsspec(place: Workspace, www: Path, memory: fsspec.AbstractFileSystem) -> None:

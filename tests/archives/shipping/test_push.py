@@ -17,22 +17,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.archives.conftest import make_prefix
 from tests.archives.shipping.conftest import leftovers
 from tests.archives.shipping.sshd import Far, far_side
 from tests.conftest import RunCommand, program
 from trainenv import Environment, Workspace, relocation
+from trainenv.archives.shipping.addresses import parse
+from trainenv.archives.shipping.bare import UPLOAD
+from trainenv.archives.shipping.shell import Shell
+from trainenv.archives.shipping.transport import Interrupted
 from trainenv.errors import ArchiveError, EnvironmentExistsError, TransferError, UsageError
 
 DEBIAN = "/usr/bin:/bin"
 CUT = 6_000_000
 """Bytes after which a connection is cut: two thirds of what is sent."""
-
-
-@pytest.fixture
-def chat(place: Workspace, tmp_path: Path) -> Environment:
-    """An environment of 20 MB that does not compress much, on machine A."""
-    return place.environment_at(make_prefix(tmp_path / "a" / "envs" / "chat"))
 
 
 @pytest.fixture
@@ -205,6 +202,30 @@ def test_a_cut_connection_goes_on_where_it_was(
     assert pushed.sent > 9_456_611
     assert beside(far.home / "envs") == []
     assert leftovers(place) == []
+
+
+def test_a_connection_that_hangs_there_is_ended_by_the_next(far: Far) -> None:
+    aside = f"{far.home}/.chat.push-x"
+    first = Shell(parse("far:"), UPLOAD, (aside,))
+    assert first.line("trainenv-push ") == "0"
+    first.write(b"x" * 1000)
+    wait_for_size(Path(aside, "part"), 1000)
+    second = Shell(parse("far:"), UPLOAD, (aside,))
+    assert second.line("trainenv-push ") == "1000"
+    with pytest.raises((Interrupted, ArchiveError)):
+        first.line("trainenv-push ", 10)
+    second.write(b"z" * 5)
+    second.end_input()
+    assert second.line("trainenv-push ", 10) == "1005"
+    first.close()
+    second.close()
+
+
+def wait_for_size(file: Path, size: int) -> None:
+    until = time.monotonic() + 60
+    while not file.exists() or file.stat().st_size < size:
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("has_trainenv", [True, False])

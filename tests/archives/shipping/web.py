@@ -23,6 +23,7 @@ class Behaviour:
     ``etag``: what it says of the content, ``None`` nothing. ``length``: what it says the size is.
     ``shift``: by how many bytes the parts lie elsewhere than asked for. ``silent_after``: bytes after which
     it says nothing more. ``redirect``: where it sends everybody. ``login``: the Authorization it wants.
+    ``takes``: it takes files by PUT, and of each ``keeps`` as many bytes (None: all).
     """
 
     ranges: bool = True
@@ -38,6 +39,8 @@ class Behaviour:
     redirect: str | None = None
     login: str | None = None
     media_type: str = "application/octet-stream"
+    takes: bool = False
+    keeps: int | None = None
     on_request: Callable[[int], None] = lambda number: None
 
 
@@ -81,6 +84,21 @@ def serving(folder: Path, certificate: Path | None = None, **behaviour: object) 
             finally:
                 with guard:
                     web.busy -= 1
+
+        def do_PUT(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            web.requests.append((self.path, "PUT", self.headers.get("Authorization", "")))
+            if does.redirect is not None:
+                self._say(307, {"Location": does.redirect + self.path})
+            elif does.login is not None and self.headers.get("Authorization") != does.login:
+                self._say(401, {})
+            elif does.statuses:
+                self._say(does.statuses.pop(0), {})
+            elif not does.takes:
+                self._say(405, {})
+            else:
+                (folder / self.path.lstrip("/")).write_bytes(content[: does.keeps])
+                self._say(201, {})
 
         def _answer(self) -> None:
             if does.redirect is not None:

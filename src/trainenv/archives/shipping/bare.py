@@ -38,9 +38,10 @@ _FACTS = (
     'set -- $(df -Pk "$e" 2>/dev/null | tail -n 1); say free "$4"; say end'
 )
 
-_UPLOAD = (
+UPLOAD = (
     'p=$1; mkdir -p "$p" || exit 1; '
-    'if [ -f "$p/pid" ]; then kill -KILL -- "-$(cat "$p/pid")" 2>/dev/null; fi; echo $$ >"$p/pid"; '
+    'if read -r q 2>/dev/null <"$p/pid" && grep -qsF -e "$p" "/proc/$q/cmdline"; then kill -KILL "-$q"; fi; '
+    'echo $$ >"$p/pid"; '
     'touch "$p/part"; echo "trainenv-push $(wc -c <"$p/part")"; '
     'if cat >>"$p/part"; then echo "trainenv-push $(wc -c <"$p/part")"; else rm -rf "$p"; exit 1; fi'
 )
@@ -170,7 +171,7 @@ class BarePush:
 
     def _upload(self, archive: Path, aside: str) -> None:
         size = archive.stat().st_size
-        shell = Shell(self._place, _UPLOAD, (aside,))
+        shell = Shell(self._place, UPLOAD, (aside,))
         try:
             with self._reporter.step(f"send {self._name}", total=size, unit="B") as step:
                 here = int(shell.line(_SAYS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from trainenv.archives.delta import OtherSide
+from trainenv.archives.formats import chosen
 from trainenv.archives.manifest import Archive
-from trainenv.archives.shipping import kept
+from trainenv.archives.shipping import kept, putting
 from trainenv.archives.shipping.addresses import Address
 from trainenv.archives.shipping.bare import BarePush, activation_command
 from trainenv.archives.shipping.offering import START, Offer, begins
@@ -37,7 +39,8 @@ class Pushed:
     """What came of it. ``place`` is the folder of the environment, or the address of the archive.
 
     ``sent`` is in bytes. ``files`` have been held against their sha256 there; ``problems`` are what ``env verify``
-    finds there and not here. ``next_command`` is what to type, ``on`` the machine where.
+    finds there and not here. ``next_command`` is what to type, ``on`` the machine where,
+    which is empty for a place that has no host.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Pushed:
     next_command: str
     with_trainenv: bool = False
     problems: list[str] = field(default_factory=list)
+    is_archive: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,6 +89,8 @@ def push(
                 packed[format] = pack(file, there if there and there.contents else None)
             return packed[format]
 
+        if place.kind != "ssh":
+            return _put(settings, place, wish, packing, reporter)
         token = hashlib.sha256(f"{platform.node()} {stored.folder}".encode()).hexdigest()[:12]
         order = {
             "name": name,
@@ -118,6 +124,19 @@ def push(
                     patience.came()
                 reporter.notice(f"{place.host}: {error}, trying again")
                 patience.interrupted(error, "where that happened" if offer.sent + bare.sent else "")
+
+
+def _put(
+    settings: Settings, place: Address, wish: Wish, packing: Callable[[str], Archive], reporter: Reporter
+) -> Pushed:
+    if wish.prefix or wish.trainenv:
+        raise UsageError("--visible-as and --trainenv are for other machines", hint="An archive has no prefix yet")
+    target = putting.target_of(place, f"{wish.name}.tar.zst")
+    archive = packing(chosen(Path(target.file_name)).ending.removeprefix("."))
+    address = putting.put(settings, target, archive, reporter, replaces=wish.replaces)
+    return Pushed(
+        archive.name, place.host, address, archive.bytes, 0, f"trainenv pull {shlex.quote(address)}", is_archive=True
+    )
 
 
 def _offered(place: Address, trainenv: str | None, offer: Offer) -> dict[str, Any] | None:
