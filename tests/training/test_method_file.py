@@ -119,6 +119,7 @@ def test_the_long_form(tmp_path: Path) -> None:
           kind: {enum: [a, b], default: a}
           depth: {default: 4}
           data: {required: true}
+          rank: {enum: [8, 16], required: true}
         environment: {THREADS: 2, MODE: fast}
         """,
     )
@@ -126,7 +127,7 @@ def test_the_long_form(tmp_path: Path) -> None:
     assert method.stage("save").command == ("python", "-m", "save it")
     assert method.stage("infer").command == ("python", "-m", "infer it")
     assert [method.environment_of(name) for name in method.stages] == ["base_env", "base_env", "other_env"]
-    assert [each.type for each in method.parameters.values()] == ["number", "string", "integer", "string"]
+    assert [each.type for each in method.parameters.values()] == ["number", "string", "integer", "string", "integer"]
     assert method.parameters["data"].required
     assert method.environment == {"THREADS": "2", "MODE": "fast"}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from trainenv import locks
 from trainenv.errors import EnvironmentBusyError, MethodError, ParameterError, TaskError
+from trainenv.training import metrics
 from trainenv.training.run import follow, start, wait
 from trainenv.training.task import list_tasks, load_task
 
@@ -227,3 +229,31 @@ def test_a_pattern_that_takes_for_ever_keeps_no_task_from_its_end(bench: Bench) 
     task = wait(start(bench.settings, method, {}, prefix=bench.prefix))
     assert (task.status, task.metrics) == ("done", {"epoch": 2, "loss": 1})
     assert "takes too long" in task.log_file.read_text()
+
+
+def test_event_files_among_the_outputs_are_measured_while_the_code_runs(bench: Bench) -> None:
+    recorded = Path(__file__).parent / "recorded" / "torch"
+    task = bench.start(
+        f"""
+        import os, pathlib, shutil, time
+        outputs = pathlib.Path(os.environ["TRAINENV_OUTPUTS"])
+        print("epoch=1 accuracy=0.5", flush=True)
+        shutil.copytree({str(recorded)!r}, outputs / "runs" / "now")
+        while not (outputs / "go").exists():
+            time.sleep(0.01)
+        print("epoch=2 accuracy=0.75", flush=True)
+        """
+    )
+    bench.until(lambda: "train/loss" in load_task(task.folder.parent, task.id).metrics)
+    (task.outputs / "go").touch()
+    ended = wait(task)
+    assert ended.metrics["train/loss"] == 0.5 and ended.metrics["accuracy"] == 0.75
+    assert [record.get("step") for record in metrics.read(str(task.metrics_file))] == [None, 0, 1, 4, 5, 5, None]
+
+
+def test_follow_gives_log_events(bench: Bench) -> None:
+    details = {"step": 3, "loss": 0.5}
+    line = "[log_data]: " + json.dumps({"level": "info", "seq": 1, "msg": 200009, "details": details})
+    (event,) = [event for event in follow(bench.start(f"print({line!r})")) if event.data]
+    assert event.data is not None and event.data["level"] == "info"
+    assert event.metrics == details and event.text.startswith("[log_data]")

@@ -191,7 +191,10 @@ def read_parameter(name: str, section: Section) -> Parameter:
     """The parameter that ``section`` describes."""
     section.allow(tuple(schema()["definitions"]["parameter"]["properties"]))
     default = section.attempt(lambda: section.value("default"), None)
-    usual = _TYPE_OF.get(type(default), "string")
+    enum: list[Any] = []
+    enum = section.attempt(lambda: _enum(section), enum)
+    example = default if default is not None else next(iter(enum), None)
+    usual = _TYPE_OF.get(type(example), "string")
     kind = section.attempt(lambda: section.choice("type", TYPES, usual), usual)
     return Parameter(
         name=name,
@@ -200,7 +203,7 @@ def read_parameter(name: str, section: Section) -> Parameter:
         default=default,
         minimum=section.attempt(lambda: section.number("minimum"), None),
         maximum=section.attempt(lambda: section.number("maximum"), None),
-        enum=tuple(section.attempt(lambda: _enum(section), [])),
+        enum=tuple(enum),
         required=section.attempt(lambda: section.flag("required"), False),
         format=section.attempt(lambda: _only_for(section, "format", kind, "string", _format), ""),
         switch=section.attempt(lambda: _only_for(section, "switch", kind, "boolean", Section.flag), False),
