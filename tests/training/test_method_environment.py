@@ -72,3 +72,13 @@ def test_what_is_not_there_is_said_with_what_makes_it(workspace: Workspace) -> N
     with pytest.raises(SpecificationError):
         workspace.train("third")
     assert workspace.environments() == [] and workspace.tasks() == []
+
+
+def test_paths_in_the_file_begin_where_it_lies(
+    workspace: Workspace, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requirements = "./greeter-1.0-py3-none-any.whl\n"
+    folder = make_method(workspace, "conda_env: requirements.txt\n", requirements__txt=requirements)
+    (folder / "greeter-1.0-py3-none-any.whl").write_bytes((wheels / "greeter-1.0-py3-none-any.whl").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert workspace.train("probe").status == "done"

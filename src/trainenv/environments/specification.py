@@ -109,9 +109,12 @@ def gather(
     return Specification(channels=tuple(channels)).merged(found)
 
 
-def of_requirements(lines: Iterable[str]) -> Specification:
-    """What ``lines`` in pip's format ask for that stand in no file."""
-    folder = Path(current_folder())
+def of_requirements(lines: Iterable[str], folder: Path | None = None) -> Specification:
+    """What ``lines`` in pip's format ask for that stand in no file; paths in them begin at ``folder``.
+
+    By default that is the current one.
+    """
+    folder = folder or Path(current_folder())
     placed = ((line, None) for line in lines)
     return Specification(requirements=requirement_lines.of_lines(placed, folder, _load_requirements), folder=folder)
 
@@ -132,8 +135,11 @@ def checked_spec(spec: str, where: str) -> str:
     return spec
 
 
-def read_file(file: Path, platform: str | None = None) -> Specification:
-    """The specification in ``file``, whatever the file is called; a lock for ``platform``, by default this machine."""
+def read_file(file: Path, platform: str | None = None, *, folder: Path | None = None) -> Specification:
+    """The specification in ``file``, whatever the file is called; a lock for ``platform``, by default this machine.
+
+    Paths that requirements name begin at ``folder``, by default the current one, as with pip.
+    """
     file, chosen = pyproject.split_extras(file)
     text = _read_text(file)
     if not text.strip():
@@ -142,8 +148,9 @@ def read_file(file: Path, platform: str | None = None) -> Specification:
     if kind == "environment.yml":
         return _read_environment_yml(file, text)
     if kind == "requirements.txt":
-        file, folder = _absolute(file), Path(current_folder())
-        return Specification(requirements=requirement_lines.read(text, file, folder, _load_requirements))
+        folder = folder or Path(current_folder())
+        requirements = requirement_lines.read(text, _absolute(file), folder, _load_requirements)
+        return Specification(requirements=requirements, folder=folder)
     if kind == "pyproject.toml":
         project = pyproject.read(file, text, chosen)
         return Specification(

@@ -96,7 +96,7 @@ def name_for(file: Path) -> str:
 
 
 def specified(file: Path) -> Specification:
-    """What ``file`` describes. Raises ``MethodError`` or ``SpecificationError``."""
+    """What ``file`` describes; paths in it begin where it lies. Raises ``MethodError`` or ``SpecificationError``."""
     from trainenv.environments import specification
 
     if _PYTHON_ENVIRONMENT.search(_content(file)):
@@ -104,7 +104,7 @@ def specified(file: Path) -> Specification:
 
         if (found := mlproject.python_environment(file)) is not None:
             return found
-    return specification.read_file(file)
+    return specification.read_file(file, folder=file.parent)
 
 
 def _make(settings: Settings, name: str, file: Path, reporter: Reporter) -> None:

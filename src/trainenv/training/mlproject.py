@@ -86,16 +86,7 @@ def python_environment(file: Path) -> Specification | None:
         lines += [line for line in listed if word == "dependencies" or not line.startswith("pip")]
     python = found.get("python")
     specs = [f"python={python}"] if python else ["python"]
-    included = [_from_folder(line, file.parent) for line in lines]
-    return specification.gather(specs).merged(specification.of_requirements(included))
-
-
-def _from_folder(line: str, folder: Path) -> str:
-    """A line that includes another file, which stands in ``folder``, as it is from anywhere."""
-    for option in ("-r", "--requirement", "-c", "--constraint"):
-        if line.startswith(f"{option} "):
-            return f"{option} {folder / line.removeprefix(option).strip()}"
-    return line
+    return specification.gather(specs).merged(specification.of_requirements(lines, file.parent))
 
 
 def _environment(top: Section) -> str | None:
