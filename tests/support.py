@@ -24,6 +24,9 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+PLACEHOLDER = "/placeholder" + "_placehold" * 20
+"""The prefix that packages of ``add_package`` are built with."""
+
 
 def make_channel(folder: Path) -> Path:
     """An empty indexed channel."""
@@ -40,31 +43,42 @@ def add_package(
     *,
     files: Mapping[str, str] | None = None,
     depends: Sequence[str] = (),
+    constrains: Sequence[str] = (),
     prefix_files: Mapping[str, str] | None = None,
+    programs: Mapping[str, bytes] | None = None,
+    entry_points: Sequence[str] = (),
     subdir: str = "noarch",
     day: str | None = None,
 ) -> Path:
     """Put a package into ``channel``, for all platforms unless ``subdir`` names one; ``day`` is when it was made.
 
-    ``files`` are contents by path; in ``prefix_files`` every ``@PREFIX@`` becomes the prefix.
+    ``files`` are contents by path; in ``prefix_files`` every ``@PREFIX@`` becomes the prefix, in the binary
+    ``programs`` every ``PLACEHOLDER``. With ``entry_points`` it is a package for any Python, its files those of
+    ``site-packages``.
     """
-    placeholder = "/placeholder" + "_placehold" * 20
+    placeholder = PLACEHOLDER
     contents = {path: text.encode() for path, text in (files or {}).items()}
     patched = {path: text.replace("@PREFIX@", placeholder).encode() for path, text in (prefix_files or {}).items()}
+    modes = dict.fromkeys(patched, "text") | dict.fromkeys(programs or {}, "binary")
+    patched |= programs or {}
     stem = f"{name}-{version}-0"
     index = {"name": name, "version": version, "build": "0", "build_number": 0, "depends": list(depends)}
-    index |= {"subdir": subdir} | ({"noarch": "generic"} if subdir == "noarch" else {})
+    kind = "python" if entry_points else "generic"
+    index |= {"subdir": subdir, "constrains": list(constrains)} | ({"noarch": kind} if subdir == "noarch" else {})
     if day is not None:
         made = datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.timezone.utc)
         index["timestamp"] = int(made.timestamp() * 1000)
     paths = [
         {"_path": path, "path_type": "hardlink", "sha256": hashlib.sha256(data).hexdigest(), "size_in_bytes": len(data)}
-        | ({"prefix_placeholder": placeholder, "file_mode": "text"} if path in patched else {})
+        | ({"prefix_placeholder": placeholder, "file_mode": modes[path]} if path in patched else {})
         for path, data in sorted({**contents, **patched}.items())
     ]
     members = {**contents, **patched}
     members["info/index.json"] = json.dumps(index).encode()
     members["info/paths.json"] = json.dumps({"paths": paths, "paths_version": 1}).encode()
+    if entry_points:
+        link = {"noarch": {"type": "python", "entry_points": list(entry_points)}, "package_metadata_version": 1}
+        members["info/link.json"] = json.dumps(link).encode()
     members["info/files"] = "".join(f"{entry['_path']}\n" for entry in paths).encode()
     if not (channel / subdir).is_dir():
         (channel / subdir).mkdir()
