@@ -58,9 +58,12 @@ def requested_keys(note: Mapping[str, Any]) -> set[str]:
 
 
 def _noted(note: Mapping[str, Any]) -> Iterator[Requirement]:
+    texts = note.get("requested", [])
+    if not texts:
+        return
     from packaging.requirements import InvalidRequirement, Requirement
 
-    for text in note.get("requested", []):
+    for text in texts:
         try:
             yield Requirement(str(text))
         except InvalidRequirement:

@@ -190,9 +190,9 @@ def named_requirements(specification: Specification) -> list[Requirement]:
 
 def project_requirements(specification: Specification) -> Iterator[Requirement]:
     """What the projects of ``specification`` depend on, with the extras and groups that are wanted."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
     for project in _projects(specification):
+        from packaging.requirements import InvalidRequirement, Requirement
+
         for text in project.dependencies:
             with suppress(InvalidRequirement):
                 yield Requirement(text)
