@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import support
-from tests.conftest import MakeWorkspace
+from tests.conftest import MakeWorkspace, python_here
 from trainenv import Workspace
 from trainenv.environments import fingerprint
 from trainenv.training import code, kept, surroundings
@@ -113,3 +113,20 @@ def test_the_record_is_valid_json_with_all_that(bench: Bench) -> None:
     task = bench.start("pass").wait()
     written = json.loads((task.folder / "task.json").read_text())
     assert {"code_sha256", "git_commit", "git_dirty", "manifest_sha256", "lock_sha256", "machine"} <= written.keys()
+
+
+def test_scripts_that_name_their_interpreter_do_not_change_the_manifest_hash(
+    make_workspace: MakeWorkspace, wheels: Path
+) -> None:
+    found = []
+    for folder in ("one", "another/longer"):
+        environment = make_workspace(folder).create("e", f"python={python_here()}", "pip", files=[requirements(wheels)])
+        assert str(environment.prefix) in (environment.prefix / "bin" / "pip").read_text()
+        found.append(fingerprint.fingerprint(environment.prefix).manifest_sha256)
+    assert found[0] == found[1]
+
+
+def requirements(wheels: Path) -> Path:
+    file = wheels / "requirements.txt"
+    file.write_text("greeter==1.0\n")
+    return file

@@ -34,7 +34,12 @@ def fingerprint(prefix: Path) -> Fingerprint:
     records = conda_records(prefix)
     files: list[tuple[str, str]] = []
     for record in records:
-        hashes = {str(entry["_path"]): str(entry.get("sha256") or "") for entry in record.paths}
+        # A script that was made for an entry point names its interpreter: only that it is there counts.
+        hashes = {
+            str(entry["_path"]): str(entry.get("sha256") or "")
+            for entry in record.paths
+            if entry.get("path_type") in ("hardlink", "softlink")
+        }
         files += [(path, hashes.get(path, "")) for path in record.files]
     for distribution in pypi_distributions(prefix, records):
         files += [(path, digest) for path, digest, _ in distribution.record()]

@@ -169,13 +169,13 @@ def _environment(settings: Settings, task: Task, reporter: Reporter, *, as_is: b
     prefix = environment.get(settings, name).prefix
     if not _holds_the_same(prefix, task):
         held = surroundings.packages_in(task.folder) or []
-        changed = compare(held, fingerprint(prefix).packages)
-        named = ", ".join(change.name for change in changed) or "files of its packages"
-        raise TaskError(
-            f"environment {name}, made of the lock of task {task.id}, does not hold what that ran with",
-            cause=f"these differ: {named}",
-            hint="--as-is runs the task in its environment as it is now",
-        )
+        if changed := compare(held, fingerprint(prefix).packages):
+            raise TaskError(
+                f"environment {name}, made of the lock of task {task.id}, does not hold what that ran with",
+                cause=f"these differ: {', '.join(change.name for change in changed)}",
+                hint="--as-is runs the task in its environment as it is now",
+            )
+        reporter.notice(f"some files of the packages in {name} are others than task {task.id} ran with")
     return name, prefix
 
 
