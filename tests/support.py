@@ -390,7 +390,10 @@ def holders_of_secret(secret: str, *places: Path) -> list[str]:
     for place in places:
         files = [place] if place.is_file() else [item for item in place.rglob("*") if not item.is_dir()]
         for file in files:
-            data = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+            try:
+                data = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+            except FileNotFoundError:  # Tests beside this one work in the same cache.
+                continue
             if file.name.endswith(".zst") and not file.is_symlink():
                 with file.open("rb") as stream:
                     reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)

@@ -19,3 +19,10 @@ def test_what_is_too_wide_is_folded_at_blanks() -> None:
 
 def test_lines_in_a_cell_stay_lines() -> None:
     assert lines(["A", "B"], [["1\n2", "x"]]) == ["A  B", "1  x", "2"]
+
+
+def test_what_a_row_is_called_stays_whole_while_the_others_can_make_room() -> None:
+    rows = [["20261125-090605-d360e0", "a description of many words", "2026-11-25 09:06:05"]]
+    assert [line.split()[0] for line in lines(["Id", "What", "Started"], rows, width=45)][:2] == ["Id", rows[0][0]]
+    assert max(map(len, lines(["Id", "What", "Started"], rows, width=45))) <= 45
+    assert max(map(len, lines(["Id", "What", "Started"], rows, width=30))) <= 30

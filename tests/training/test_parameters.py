@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainenv.errors import ParameterError
-from trainenv.training.method import Method
+from trainenv.training.method import Method, Stage
 from trainenv.training.parameters import Parameter, as_text, checked_parameters
 
 
 def method_with(*parameters: Parameter) -> Method:
-    return Method("probe", Path("probe"), "", parameters={each.name: each for each in parameters})
+    declared = {each.name: each for each in parameters}
+    return Method("probe", Path("probe"), "", stages={"train": Stage("train", file="train.py")}, parameters=declared)
 
 
 @pytest.mark.parametrize(

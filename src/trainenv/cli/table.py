@@ -52,7 +52,17 @@ def _width(text: str) -> int:
 
 
 def _narrowed(widths: list[int], room: int) -> list[int]:
-    """The widest columns made as narrow as they have to be for all to fit into ``room``."""
+    """The widest columns made as narrow as they have to be for all to fit into ``room``.
+
+    The first, what a row is called, stays whole while the others can make room, so that it can be copied.
+    """
+    first, others = widths[0], widths[1:]
+    if others and first + _NARROWEST * len(others) <= room:
+        return [first, *_capped(others, room - first)]
+    return _capped(widths, room)
+
+
+def _capped(widths: list[int], room: int) -> list[int]:
     cap = max(widths)
     while cap > _NARROWEST and sum(min(size, cap) for size in widths) > room:
         cap -= 1

@@ -72,7 +72,7 @@ def _listed(found: Sequence[Summary]) -> tuple[list[str], list[list[object]]]:
         "Stage": lambda task: task.stage,
         "Environment": lambda task: task.conda_env,
         "Status": lambda task: task.outcome,
-        "Started": lambda task: task.started,
+        "Started": lambda task: task.started and f"{task.started[:10]} {task.started[11:19]}",
         "Time": lambda task: duration(task.started, task.finished),
         "Host": lambda task: task.host,
         "Metrics": lambda task: in_line(task.metrics),
