@@ -80,24 +80,51 @@ def with_variable(name: str, value: str) -> list[int]:
     return found
 
 
-def end_all(find: Callable[[], list[int]], grace_seconds: float, reap: Callable[[], object] = lambda: None) -> None:
+def end_all(find: Callable[[], list[int]], grace_seconds: float) -> None:
     """End every process that ``find`` names: first ask (SIGTERM), after the grace period kill.
 
-    Returns when ``find`` names none. ``reap`` is called in between, to collect dead children.
+    Returns when ``find`` names none.
     """
     kill_at = time.monotonic() + grace_seconds
     asked: set[int] = set()
-    while True:
-        reap()
-        remaining = find()
-        if not remaining:
-            return
-        if time.monotonic() >= kill_at:
-            send(signal.SIGKILL, remaining)
-        else:
-            send(signal.SIGTERM, set(remaining) - asked)
-            asked.update(remaining)
-        time.sleep(_POLL_SECONDS)
+    while remaining := find():
+        _ask_or_kill(remaining, asked, kill_at)
+
+
+def end_descendants(reap: Callable[[], bool], grace_seconds: float) -> None:
+    """End every process below this one, a subreaper, in the same way.
+
+    ``reap`` collects dead children and says whether there are any left, dead or alive: only that is
+    certain. Processes that end as soon as they have started the next are on no list that takes time to
+    read, so the newest process of all is killed as well, if it is a child.
+    """
+    kill_at = time.monotonic() + grace_seconds
+    asked: set[int] = set()
+    while reap():
+        if remaining := descendants(os.getpid()):
+            _ask_or_kill(remaining, asked, kill_at)
+        elif time.monotonic() >= kill_at:
+            _chase()
+
+
+def _ask_or_kill(remaining: list[int], asked: set[int], kill_at: float) -> None:
+    if time.monotonic() >= kill_at:
+        send(signal.SIGKILL, remaining)
+    else:
+        send(signal.SIGTERM, set(remaining) - asked)
+        asked.update(remaining)
+    time.sleep(_POLL_SECONDS)
+
+
+def _chase() -> None:
+    """Kill the newest process as soon as it is a child of this one."""
+    give_up_at = time.monotonic() + _POLL_SECONDS
+    while time.monotonic() < give_up_at:
+        with open("/proc/loadavg", "rb") as file:
+            newest = int(file.read().split()[-1])
+        stat = _stat(newest)
+        if stat is not None and stat[0] not in "ZX" and stat[1] == os.getpid():
+            send(signal.SIGKILL, [newest])
 
 
 def send(number: signal.Signals, pids: Iterable[int]) -> None:

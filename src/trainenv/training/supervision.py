@@ -48,7 +48,7 @@ class Supervision:
             self._refresh()
             select.select([self._signals], [], [], 0 if more else _POLL_SECONDS)
         grace = min(_LEFT_BEHIND_GRACE_SECONDS, self._task["grace_seconds"])
-        processes.end_all(lambda: processes.descendants(os.getpid()), grace, self._reap)
+        processes.end_descendants(self._reap, grace)
         self._task.update(finished=record.now(), **self._ending())
 
     def conclude(self) -> None:
@@ -57,15 +57,15 @@ class Supervision:
         self._task.update(metrics=self._measurements.last)
         record.write_patiently(self._folder, self._task)
 
-    def _reap(self) -> None:
-        """Collect dead children: the code, and orphans below it that became ours."""
+    def _reap(self) -> bool:
+        """Collect dead children: the code, and orphans below it that became ours. Returns whether there are more."""
         while True:
             try:
                 pid, wait_status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             if pid == self._code.pid:
                 self._wait_status = wait_status
 
