@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from trainenv.environments.variables import declared
 
@@ -25,8 +25,7 @@ from trainenv.environments.variables import declared
 _ASTRAY = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What a shell has to do. ``changes`` are the new values of variables, None for those to be unset.
 
     Before it the ``deactivate.d`` scripts of ``left`` are sourced, after it the ``activate.d``

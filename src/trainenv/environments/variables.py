@@ -13,13 +13,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainenv import locks
 from trainenv.errors import InstallError, UsageError, VerificationError
-from trainenv.settings import Settings
+
+if TYPE_CHECKING:
+    from trainenv.settings import Settings
 
 UNSET = "***unset***"
 
@@ -61,7 +61,9 @@ def change(settings: Settings, prefix: Path, *, put: Mapping[str, str] | None = 
     ``EnvironmentBusyError`` while the environment is used or changed, and ``InstallError`` when it can't be written.
     """
     import json
+    from dataclasses import replace
 
+    from trainenv import locks
     from trainenv.environments.environment import at
     from trainenv.environments.records import replace_file
 
