@@ -79,18 +79,18 @@ def list_methods(ctx: click.Context, as_json: bool) -> None:
       trainenv method list --json
     """
     place = workspace(ctx, as_json=as_json)
-    shown = [found.to_json() for found in place.methods()]
+    methods = place.methods()
     if as_json:
-        print_json(shown)
+        print_json([found.to_json() for found in methods])
         return
-    if not shown:
+    if not methods:
         print(f"No methods in {place.settings.methods_dir}")
         return
     print_table(
         ["Name", "Type", "conda_env", "Description"],
         [
-            (item["name"], item.get("type", ""), item.get("conda_env", ""), item["error"] or item.get("description"))
-            for item in shown
+            (found.name, found.type, ", ".join(found.environments), found.error or found.description)
+            for found in methods
         ],
     )
 

@@ -6,7 +6,7 @@ A method is a folder ``methods/NAME/`` with a ``method.yaml`` (read in ``method_
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -80,6 +80,12 @@ class Method:
         """The name of the environment that ``stage`` runs in, if the method says one."""
         return self.stage(stage).conda_env or self.conda_env
 
+    @property
+    def environments(self) -> list[str]:
+        """What its stages name, each once."""
+        named = [self.environment_of(stage) for stage in self.stages]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
     def parameters_of(self, stage: str) -> Mapping[str, Parameter]:
         """The parameters that ``stage`` takes."""
         own = self.stage(stage).parameters
@@ -127,6 +133,7 @@ class Method:
             "description": self.description,
             "type": self.type,
             "conda_env": self.conda_env,
+            "environments": self.environments,
             "folder": str(self.folder),
             "stages": {
                 stage.name: {
@@ -157,6 +164,9 @@ class BrokenMethod:
     name: str
     folder: Path
     error: str
+    type: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    environments: ClassVar[Sequence[str]] = ()
 
     def to_json(self) -> dict[str, object]:
         """What ``trainenv method list --json`` prints of it."""
