@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -80,10 +81,19 @@ def test_the_start_of_an_id_is_enough_where_it_is_the_only_one(tmp_path: Path) -
         load_task(tmp_path, "20")
 
 
+ODD: dict[str, dict[str, object]] = {
+    "a": {"created": 5},
+    "b": {"parameters": []},
+    "c": {"metrics": None},
+    "d": {"id": {}},
+}
+
+
 def test_damaged_and_foreign_folders_hide_nothing(tmp_path: Path) -> None:
     task = make(tmp_path)
     (tmp_path / "notes").mkdir()
-    for name, content in {"cut": '{"id": "cut"', "list": "[]", "empty": "{}"}.items():
+    odd = {name: json.dumps({**task.to_json(), **change}) for name, change in ODD.items()}
+    for name, content in {"cut": '{"id": "cut"', "list": "[]", "empty": "{}", **odd}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / record.RECORD).write_text(content)
         with pytest.raises(TaskError, match="can't be read"):

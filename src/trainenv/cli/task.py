@@ -110,8 +110,18 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
     if found.git_dirty:
         shown["git_commit"] = f"{found.git_commit}, with changes"
     shown["machine"] = in_words(found.machine)
-    rows = ["name", "method", "stage", "status", "conda_env", "prefix", "parameters", "metrics", "created", "started"]
-    rows += ["finished", "command", "host", "machine", "user", "git_commit", "code_sha256", "manifest_sha256"]
+    rows = ["name", "rerun_of", "method", "stage", "status", "conda_env", "prefix", "parameters", "metrics", "created"]
+    rows += [
+        "started",
+        "finished",
+        "command",
+        "host",
+        "machine",
+        "user",
+        "git_commit",
+        "code_sha256",
+        "manifest_sha256",
+    ]
     rows += ["folder"]
     print_table(["Task", found.id], [(key, shown[key]) for key in rows if shown[key] not in (None, "")])
 

@@ -329,7 +329,13 @@ def load_folder(folder: Path) -> Task:
 
 def task_of(folder: Path, values: Mapping[str, Any]) -> Task:
     """The task in ``folder`` whose record is ``values``. Raises ``TypeError`` if that is none."""
-    return Task(folder=folder, **{key: value for key, value in values.items() if key in _FIELDS})
+    found = Task(folder=folder, **{key: value for key, value in values.items() if key in _FIELDS})
+    texts = (found.id, found.method, found.stage, found.status, found.conda_env, found.created, found.host, found.user)
+    if not all(isinstance(each, str) for each in texts):
+        raise TypeError("a field that must be a text is none")
+    if not isinstance(found.parameters, dict) or not isinstance(found.metrics, dict):
+        raise TypeError("parameters or metrics are no object")
+    return found
 
 
 def _read(folder: Path) -> Task:
