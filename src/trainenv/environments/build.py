@@ -38,6 +38,7 @@ from trainenv.environments.records import (
 )
 from trainenv.environments.requests import blame
 from trainenv.environments.requirement_lines import uv_options
+from trainenv.environments.resolving import Resolution
 from trainenv.environments.solution import Solution
 from trainenv.environments.specification import Specification, named_sources, remarks, requested_names
 from trainenv.environments.staging import Staging, require, staged
@@ -251,8 +252,7 @@ def _fill_pypi(
     if found.resolves_pypi:
         installed = {each.key: each.version for each in distributions(prefix)}
         with reporter.step("resolve PyPI requirements"):
-            wheels.resolve(
-                prefix,
+            Resolution(
                 specification,
                 pypi_distributions(prefix),
                 preferred={key: version for key, version in installed.items() if key not in found.upgrade},
@@ -263,7 +263,7 @@ def _fill_pypi(
                 cache_dir=settings.cache_dir,
                 keep_open=keep_open,
                 access=access,
-            )
+            ).write(prefix)
     elif specification.locked is None or not from_lock.write_pylock(
         prefix, specification.locked, at_hand.folders(settings, specification.channels)
     ):

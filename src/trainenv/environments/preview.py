@@ -25,6 +25,7 @@ from trainenv.environments.records import (
     pypi_distributions,
     read_note,
 )
+from trainenv.environments.resolving import Resolution
 from trainenv.environments.solution import Solution
 from trainenv.progress import Reporter
 from trainenv.settings import Settings, parse_toml
@@ -127,8 +128,7 @@ def resolved(
     note = read_note(prefix, ENVIRONMENT_NOTE)
     kept = pypi_distributions(prefix) if there else []
     with tempfile.TemporaryDirectory() as folder:
-        wheels.resolve(
-            Path(folder),
+        Resolution(
             solution.specification,
             kept,
             preferred={name: version for name, version in there.items() if name not in solution.upgrade},
@@ -139,7 +139,7 @@ def resolved(
             cache_dir=settings.cache_dir,
             keep_open=(),
             access=solution.sources.access,
-        )
+        ).write(Path(folder))
         found = wheels.locked(Path(folder))
         content = parse_toml((Path(folder) / PYLOCK).read_text(encoding="utf-8"))
     return found, _sizes(content, there)
