@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from trainenv.environments.requirement_lines import RequirementLine, for_uv, uv_options
+from tests import support
+from tests.conftest import python_here
+from trainenv import Workspace
+from trainenv.channels.pypi import pip_settings
+from trainenv.environments.requirement_lines import RequirementLine, build_options, for_uv, uv_options, uv_variables
 from trainenv.environments.specification import of_requirements, read_file, required_hashes
 from trainenv.errors import SpecificationError
 
@@ -74,19 +79,23 @@ def test_every_option_of_pip_reaches_uv(here: Path) -> None:
         "--no-binary a,b\n--only-binary :all:\n"
         "numpy --config-settings=k=v --config-settings 'a=b c'\n"
     )
-    assert [line.text for line in for_uv(found)] == ["numpy"]
-    assert uv_options(found) == [
-        *("--default-index", "https://host/simple", "--index", "https://other/simple"),
-        *("--find-links", f"{here}/team/wheels", "--no-index", "--prerelease", "allow"),
-        *("--allow-insecure-host", "host", "--no-binary", "a", "--no-binary", "b", "--only-binary", ":all:"),
+    assert [line.text for line in for_uv(found)] == [f"--find-links {here}/team/wheels", "numpy"]
+    options = [
+        *("--no-index", "--prerelease", "allow", "--allow-insecure-host", "host"),
+        *("--no-binary", "a", "--no-binary", "b", "--only-binary", ":all:"),
         *("--config-settings-package", "numpy:k=v", "--config-settings-package", "numpy:a=b c"),
     ]
+    assert uv_options(found) == options
+    assert build_options(found) == [*options, "--find-links", f"{here}/team/wheels"]
+    indexes = {"UV_DEFAULT_INDEX": "https://host/simple", "UV_INDEX": "https://me:pw@other/simple"}
+    assert uv_variables(found) == indexes
 
 
-def test_an_address_with_a_token_stands_on_no_command_line() -> None:
-    found = _lines("-i https://host/t/secret/simple\n")
-    assert uv_options(found) == []
-    assert [line.text for line in for_uv(found)] == ["--index-url https://host/t/secret/simple"]
+def test_an_address_with_a_secret_stands_on_no_command_line() -> None:
+    found = _lines("-i https://host/t/secret/simple\n-f https://me:secret@host/wheels\n")
+    assert "secret" not in "".join([*uv_options(found), *build_options(found)])
+    assert uv_variables(found) == {"UV_DEFAULT_INDEX": "https://host/t/secret/simple"}
+    assert [line.text for line in for_uv(found)] == ["--find-links https://me:secret@host/wheels"]
 
 
 def test_a_folder_of_wheels_that_is_not_there_is_passed_over_with_a_word(here: Path) -> None:
@@ -126,3 +135,26 @@ def test_what_can_not_be_read_is_named_with_its_line(text: str, said: str) -> No
 def test_files_that_include_each_other_are_read_once() -> None:
     Path("team", "b.txt").write_text("-r a.txt\ntwo\n")
     assert [line.text for line in _lines("-r b.txt\none\n", "a.txt")] == ["two", "one"]
+
+
+def test_indexes_of_a_file_come_to_those_of_pips_settings(
+    workspace: Workspace, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def index(name: str, *packages: str) -> str:
+        for package in packages:
+            wheel = support.make_wheel(here / name / "files", package)
+            page = here / name / "simple" / package / "index.html"
+            page.parent.mkdir(parents=True)
+            page.write_text(f'<a href="../../files/{wheel.name}">{wheel.name}</a>')
+        return (here / name / "simple").as_uri()
+
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", (here / "nowhere").as_uri())
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index("settings", "ours"))
+    pip_settings.cache_clear()
+    file = here / "r.txt"
+    file.write_text(
+        f"-i {index('main', 'upstream')}\n--extra-index-url {index('more', 'team')}\nours\nupstream\nteam\n"
+    )
+    made = workspace.create("chat", f"python={python_here()}", files=[file])
+    assert {"ours", "upstream", "team"} <= {package.name for package in made.packages}

@@ -287,8 +287,11 @@ def run_uv(
     keep_open: tuple[int, ...] = (),
     on_line: Callable[[str], None] | None = None,
     access: Access | None = None,
+    own_variables: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """Run ``uv ARGUMENTS`` in ``folder`` to its end; returns its exit code and its standard error.
+
+    ``own_variables`` win over pip's settings; what ``UV_INDEX`` names comes to the indexes of these.
 
     ``on_line`` gets each line of standard error as it is written; ``DEBUG`` lines are for it alone.
     ``keep_open`` are file descriptors (locks) that uv inherits, so that they last as long as it does.
@@ -302,7 +305,7 @@ def run_uv(
                 [find_uv(), *arguments],
                 env={
                     "UV_HTTP_TIMEOUT": _whole_seconds(str(access.read_timeout)),
-                    **uv_environment(cache_dir, folder),
+                    **_joined(uv_environment(cache_dir, folder), own_variables or {}),
                     **variables,
                     "TMPDIR": str(scratch),
                 },
@@ -316,6 +319,11 @@ def run_uv(
                 start_new_session=True,
             )
         return _followed(process, standard_input, on_line, access)
+
+
+def _joined(variables: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    indexes = " ".join(filter(None, (each.get("UV_INDEX") for each in (own, variables))))
+    return {**variables, **own, **({"UV_INDEX": indexes} if indexes else {})}
 
 
 def _followed(

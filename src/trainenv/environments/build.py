@@ -37,7 +37,7 @@ from trainenv.environments.records import (
     write_note,
 )
 from trainenv.environments.requests import blame
-from trainenv.environments.requirement_lines import uv_options
+from trainenv.environments.requirement_lines import build_options, uv_variables
 from trainenv.environments.resolving import Resolution
 from trainenv.environments.solution import Solution
 from trainenv.environments.specification import Specification, named_sources, remarks, requested_names
@@ -272,7 +272,8 @@ def _fill_pypi(
         _refuse_names_of_conda(prefix)
     wheels.install(
         prefix,
-        options=[*found.target.uv_platform(), *uv_options(specification.requirements)],
+        options=[*found.target.uv_platform(), *build_options(specification.requirements)],
+        variables=uv_variables(specification.requirements),
         folder=specification.folder,
         cache_dir=settings.cache_dir,
         keep_open=keep_open,

@@ -291,23 +291,24 @@ def _wrong(where: object, what: str, cause: str = "") -> SpecificationError:
     return SpecificationError(f"{where}: {what}", cause=cause, hint="Mend the line")
 
 
-_INDEX_OPTIONS = {"--index-url": "--default-index", "--extra-index-url": "--index", "--find-links": "--find-links"}
-
-
 def for_uv(lines: Iterable[RequirementLine]) -> list[RequirementLine]:
-    """The lines that uv reads by itself; the others are its options."""
-    return [
-        line
-        for line in lines
-        if line.is_requirement
-        or line.option in ("--constraint", "--requirement")
-        or (line.option in _INDEX_OPTIONS and _is_secret(line))
-    ]
+    """The lines that uv reads by itself; the others are its options and variables."""
+    own = ("--constraint", "--requirement", "--find-links")
+    return [line for line in lines if line.is_requirement or (line.option in own and not line.remark)]
 
 
-def _is_secret(line: RequirementLine) -> bool:
-    """Whether its address has a token in the path, and can stand on no command line. Passwords uv gets as a netrc."""
-    return without_credentials(line.value) != re.sub(r"(?<=://)[^/@]*@", "", line.value)
+def uv_variables(lines: Iterable[RequirementLine]) -> dict[str, str]:
+    """Variables that tell uv of the indexes in ``lines``.
+
+    Options would take the place of the indexes that pip's settings name, and other users could read them.
+    """
+    found: dict[str, str] = {}
+    for line in lines:
+        if line.option == "--index-url":
+            found["UV_DEFAULT_INDEX"] = line.value
+        elif line.option == "--extra-index-url":
+            found["UV_INDEX"] = f"{found.get('UV_INDEX', '')} {line.value}".strip()
+    return found
 
 
 def uv_options(lines: Iterable[RequirementLine]) -> list[str]:
@@ -326,8 +327,6 @@ def uv_options(lines: Iterable[RequirementLine]) -> list[str]:
         elif line.option in ("--no-binary", "--only-binary"):
             for name in filter(None, map(str.strip, line.value.split(","))):
                 found += [line.option, name]
-        elif line.option in _INDEX_OPTIONS and not _is_secret(line) and not line.remark:
-            found += [_INDEX_OPTIONS[line.option], without_credentials(line.value)]
         if line.settings:
             requirement = line.requirement
             option, about = (
@@ -335,3 +334,11 @@ def uv_options(lines: Iterable[RequirementLine]) -> list[str]:
             )
             found += [word for one in line.settings for word in (option, f"{about}{one}")]
     return found
+
+
+def build_options(lines: Iterable[RequirementLine]) -> list[str]:
+    """uv's options to install what was resolved for ``lines``: builds need the same folders of wheels."""
+    lines = list(lines)
+    places = (line for line in lines if line.option == "--find-links" and not line.remark)
+    public = (line.value for line in places if without_credentials(line.value) == line.value)
+    return uv_options(lines) + [word for place in public for word in ("--find-links", place)]

@@ -26,7 +26,7 @@ from trainenv.environments.locked import LockedWheel, file_url, is_prerelease, s
 from trainenv.environments.lockfiles.pylock import OWN as PYLOCK
 from trainenv.environments.lockfiles.pylock import read_own, replaced
 from trainenv.environments.records import Distribution, canonical_name
-from trainenv.environments.requirement_lines import for_uv
+from trainenv.environments.requirement_lines import for_uv, uv_variables
 from trainenv.environments.requirement_lines import uv_options as requirement_options
 from trainenv.environments.specification import Specification, addresses, named_requirements, required_hashes
 from trainenv.environments.wheel_errors import indexes_of, keyring_helps, refused, solve_error
@@ -181,6 +181,7 @@ class Resolution:
             standard_input="".join(f"{line}\n" for line in self._lines()),
             keep_open=self.keep_open,
             access=self.access,
+            own_variables=uv_variables(wanted.requirements),
         )
         return None if code == 0 else output
 

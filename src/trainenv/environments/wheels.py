@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,10 +34,12 @@ def install(
     reporter: Reporter,
     access: Access,
     options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> None:
     """Install what the ``pylock.toml`` of ``prefix`` says, every file checked against its sha256.
 
-    ``options`` are uv's, on the platform where that is not this machine as it is, and on how and with what to build.
+    ``options`` and ``variables`` are uv's, on the platform where that is not this machine as it is, and on how and
+    with what to build.
     """
     installed = {(each.key, each.version) for each in distributions(prefix)}
     new = [wheel for wheel in locked(prefix) if (wheel.name, wheel.version) not in installed]
@@ -55,6 +57,7 @@ def install(
             keep_open=(*keep_open, *descriptors),
             on_line=progress.hear,
             access=access,
+            own_variables=variables,
         )
         if code == 0 and (names := _poisoned(prefix, output, cache_dir)):
             reporter.notice(f"{', '.join(names)} was damaged in uv's cache: it is fetched again")
@@ -65,6 +68,7 @@ def install(
                 folder=folder,
                 keep_open=(*keep_open, *descriptors),
                 access=access,
+                own_variables=variables,
             )
             if code == 0:
                 wheel_health.accept(_just_installed(prefix, output), cache_dir)
