@@ -14,6 +14,7 @@ from tests.archives.conftest import make_prefix, pack, snapshot
 from trainenv import Workspace, archives
 from trainenv.archives import reading
 from trainenv.archives.placing import Writer
+from trainenv.errors import RelocationError
 from trainenv.progress import SilentReporter
 
 PLAIN = "lib/python3/site-packages/pkg/plain.py"
@@ -192,6 +193,16 @@ def test_inspect_says_how_much_is_new_here(place: Workspace, archive: Path) -> N
     assert origins is not None
     assert origins.new_files == len(files) - len(_linked(second, first))
     assert origins.new_bytes < 20 << 20
+
+
+def test_inspect_also_shows_what_does_not_fit_here(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "trainenv.toml").write_text(f'visible_as = "/{"x" * 600}"\n')
+    place = Workspace(tmp_path)
+    origins = place.origins(place.inspect(archive))
+    assert origins is not None
+    assert origins.new_files > 0
+    with pytest.raises(RelocationError):
+        place.unpack(archive)
 
 
 def test_the_same_wheel_for_another_python_is_shared(place: Workspace, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from trainenv.archives.sources import ByteSource, LocalFile
 from trainenv.archives.windows import in_memory
 from trainenv.environments.sizes import size_of
 from trainenv.environments.staging import staged
+from trainenv.errors import RelocationError
 from trainenv.progress import Reporter, SilentReporter, Step
+from trainenv.relocation import PLACEHOLDER
 from trainenv.settings import Settings
 
 
@@ -65,7 +67,10 @@ def look_around(settings: Settings, manifest: Manifest) -> Origins:
         ContentIndex(settings.cache_dir) as index,
         environments_of_machine(settings) as prefixes,
     ):
-        placed = placement(manifest, settings.target_prefix_of(manifest.name))
+        try:
+            placed = placement(manifest, settings.target_prefix_of(manifest.name))
+        except RelocationError:
+            placed = placement(manifest, PLACEHOLDER)  # It will not fit as it is called, but perhaps as something else.
         return find_origins(manifest, placed, prefixes, index, _device_of(settings.envs_dir))
 
 
