@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import bench, machine
@@ -18,6 +19,7 @@ from benchmarks.building import create_case, create_cold_case, install_case
 from benchmarks.listing import list_case
 from benchmarks.measuring import BenchmarkError, Case, Contender, measure, measure_case
 from benchmarks.results import EnvironmentMeasured, Results
+from benchmarks.scaling import COUNTS, pack_many_case, unpack_many_case
 from benchmarks.shipping import pack_case, unpack_case
 from benchmarks.siblings import delta_case, delta_unpack_case, sibling_case
 from benchmarks.starts import run_case, train_case
@@ -35,6 +37,11 @@ _CASES: dict[str, Callable[[Bench], Case]] = {
     "delta": delta_case,
     "delta-unpack": delta_unpack_case,
 }
+_CASES_OF_SCALING: dict[str, Callable[[Bench], Case]] = {
+    f"{verb}-{count}": partial(case, count)
+    for count in COUNTS
+    for verb, case in (("pack", pack_many_case), ("unpack", unpack_many_case))
+}
 _CASES_OF_LARGE = ("pack", "unpack", "sibling", "delta", "delta-unpack")
 _RESULTS = Path(__file__).with_name("results")
 
@@ -51,15 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         shutil.rmtree(folder)
-    _write(results, "-".join(["large" if options.large else "medium", *options.only]))
+    kind = "large" if options.large else "scaling" if options.scaling else "medium"
+    _write(results, "-".join([kind, *options.only]))
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="trainenv beside its peers, measured.")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each case, instead of its own number")
-    parser.add_argument("--only", choices=_CASES, action="append", default=[], help="this case alone; repeatable")
+    parser.add_argument(
+        "--only", choices=[*_CASES, *_CASES_OF_SCALING], action="append", default=[], help="this case alone; repeatable"
+    )
     parser.add_argument("--large", action="store_true", help="ship a torch environment of over 1 GB")
+    parser.add_argument("--scaling", action="store_true", help="pack and unpack 1,000 to 200,000 files")
     parser.add_argument(
         "--requirement",
         dest="requirements",
@@ -83,11 +94,12 @@ def _measure(options: argparse.Namespace, folder: Path, began: str, load: float)
     default = bench.LARGE if options.large else bench.MEDIUM
     peers = bench.find_peers({name: getattr(options, name) for name in bench.PEERS})
     made = bench.set_up(folder, options.requirements or default, peers)
-    names = options.only or (_CASES_OF_LARGE if options.large else tuple(_CASES))
+    cases = _CASES_OF_SCALING if options.scaling else _CASES
+    names = options.only or (_CASES_OF_LARGE if options.large else tuple(cases))
     shown = json.loads(made.run(bench.trainenv(), "env", "show", bench.ENVIRONMENT, "--json"))
     files, size = bench.extent(made.prefix)
     environment = EnvironmentMeasured(made.requirements, shown["python"], shown["packages"], files, size)
-    measured = [measure_case(_CASES[name](made), made.variables, options.rounds, _tell) for name in names]
+    measured = [measure_case(cases[name](made), made.variables, options.rounds, _tell) for name in names]
     floor = measure(Contender("nothing", ("true",)), made.variables).peak_memory
     return Results(began, load, floor, machine.describe(folder, peers), environment, measured)
 

@@ -14,8 +14,8 @@ from benchmarks.measuring import BenchmarkError, Case, Comparison, Contender
 ROUNDS = 5
 UNPACKED = "unpacked"
 
-_PIPE = 'set -o pipefail; tar -cf - -C "$1" . | zstd -q -3 "-T$3" -o "$2"'
-_EXTRACT = 'mkdir "$2" && tar {options} "$1" -C "$2"'
+PIPE = 'set -o pipefail; tar -cf - -C "$1" . | zstd -q -3 "-T$3" -o "$2"'
+EXTRACT = 'mkdir "$2" && tar {options} "$1" -C "$2"'
 _FIX_UP = ' && "$2/bin/python" "$2/bin/conda-unpack"'
 
 
@@ -110,7 +110,7 @@ def _conda_pack(bench: Bench, packer: str, options: str, archive: Path, target: 
         archive,
         (packer, "-q", "-p", str(bench.prefix), "-o", str(archive), "--n-threads", str(cores())),
         f"tar {options} + conda-unpack",
-        ("sh", "-c", _EXTRACT.format(options=options) + _FIX_UP, "sh", str(archive), str(target)),
+        ("sh", "-c", EXTRACT.format(options=options) + _FIX_UP, "sh", str(archive), str(target)),
         target,
     )
 
@@ -120,9 +120,9 @@ def _tar(bench: Bench, archive: Path, target: Path) -> Way:
     return Way(
         f"tar | zstd -3 -T{threads}",
         archive,
-        ("bash", "-c", _PIPE, "bash", str(bench.prefix), str(archive), threads),
+        ("bash", "-c", PIPE, "bash", str(bench.prefix), str(archive), threads),
         "tar --zstd -xf alone",
-        ("sh", "-c", _EXTRACT.format(options="--zstd -xf"), "sh", str(archive), str(target)),
+        ("sh", "-c", EXTRACT.format(options="--zstd -xf"), "sh", str(archive), str(target)),
         target,
     )
 
