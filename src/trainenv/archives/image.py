@@ -114,8 +114,8 @@ class ImageFile:
 class ImageReader:
     """Reads the members of an image in whatever order they are asked for; see ``reading.Reader``."""
 
-    def __init__(self, source: ByteSource, manifest: Manifest) -> None:
-        ending = footer.read(source)
+    def __init__(self, source: ByteSource, manifest: Manifest, ending: footer.Ending | None = None) -> None:
+        ending = ending or footer.read(source)
         if ending is None or ending.form != footer.IMAGE:
             raise damaged(source.name, "it has no footer of an image")
         self._archive = source.name

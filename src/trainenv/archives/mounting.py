@@ -61,7 +61,7 @@ def mount_environment(
         with reporter.step("check the image"), ThreadPoolExecutor(1, thread_name_prefix="check") as aside:
             bytes_checked = aside.submit(check_pieces, source, ending)
             manifest = checked(source.name, ending.manifest, [])
-            reader = ImageReader(source, manifest)
+            reader = ImageReader(source, manifest, ending)
             for file in manifest.files:
                 reader.header(file)
             bytes_checked.result()
