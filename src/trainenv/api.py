@@ -796,9 +796,11 @@ class Workspace:
 
     def remove_tasks(self, tasks: Sequence[Task]) -> None:
         """Remove ended tasks with their logs, metrics and outputs. Raises ``TaskError`` if one still runs."""
-        from trainenv.training import remove_tasks
+        from trainenv.training import announcing, remove_tasks
 
         remove_tasks(tasks)
+        for task in tasks[:1]:
+            announcing.announce(task.to_json())
 
     def tasks(
         self,

@@ -32,6 +32,10 @@ def places(workspace: Workspace, make_prefix: MakePrefix) -> None:
         folder = workspace.settings.methods_dir / name
         folder.mkdir(parents=True)
         (folder / "method.yaml").write_text(f"name: {name}\n")
+    for name in ("20260101-000000-aaaaaa", "20260102-000000-bbbbbb"):
+        folder = workspace.settings.tasks_dir / name
+        folder.mkdir(parents=True)
+        (folder / "task.json").touch()
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,8 @@ def places(workspace: Workspace, make_prefix: MakePrefix) -> None:
         (["activate", "-p", "/o"], ["dir"]),
         (["train", ""], ["lora", "sft"]),
         (["method", "show", "s"], ["sft"]),
+        (["task", "show", "2026"], ["20260102-000000-bbbbbb", "20260101-000000-aaaaaa"]),
+        (["task", "compare", "20260101-000000-aaaaaa", "20260102"], ["20260102-000000-bbbbbb"]),
         (["init", ""], ["bash", "zsh", "fish"]),
         (["deact"], ["deactivate"]),
         (["env", "va"], ["vars"]),

@@ -154,7 +154,7 @@ def test_machines_see_each_others_tasks_from_start_to_end(server: Server, tmp_pa
     assert set(a.tasks()) == set(b.tasks()) == {task["id"], own["id"]}
     assert {line.split()[-3] for line in a.trainenv("task", "list").splitlines()[1:]} == {"machine-a", "machine-b"}
     a.trainenv("task", "remove", "far")
-    assert set(a.tasks()) == set(b.tasks()) == {own["id"]}
+    until(lambda: set(b.tasks()) == {own["id"]})
 
     shutil.rmtree(a.root / "tasks")
     assert set(a.tasks()) == {own["id"]}

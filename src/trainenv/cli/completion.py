@@ -20,6 +20,7 @@ from trainenv.errors import TrainenvError
 VARIABLE = "_TRAINENV_COMPLETE"
 RUN_OPTIONS = ("-n", "--name", "-p", "--prefix", "--cwd", "--workspace", "--help")
 _SEPARATOR = "\x1f"
+_MOST_TASKS = 50
 
 
 class _Completion(ShellComplete):
@@ -61,6 +62,15 @@ class _Method(StringParamType):
         return _folders(_settings(ctx).methods_dir, ("method.yaml", "MLproject"), incomplete)
 
 
+class _Task(StringParamType):
+    """The ids of tasks, the newest first."""
+
+    name = "task"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        return _folders(_settings(ctx).tasks_dir, ("task.json",), incomplete)[: -_MOST_TASKS - 1 : -1]
+
+
 class _Folder(StringParamType):
     name = "folder"
 
@@ -93,6 +103,7 @@ class _Run(StringParamType):
 
 ENVIRONMENT = _Environment()
 METHOD = _Method()
+TASK = _Task()
 RUN = _Run()
 FOLDER = _Folder()
 

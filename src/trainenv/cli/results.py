@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from trainenv.api import Workspace
-from trainenv.cli.completion import ENVIRONMENT, METHOD
+from trainenv.cli.completion import ENVIRONMENT, METHOD, TASK
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.errors import UsageError
 from trainenv.training.selection import selected
@@ -55,7 +55,7 @@ def selecting(command: F) -> F:
 
 
 @click.command()
-@click.argument("identifiers", metavar="ID", nargs=-1)
+@click.argument("identifiers", type=TASK, metavar="ID", nargs=-1)
 @plot_option
 @json_option
 @click.pass_context
@@ -86,7 +86,7 @@ def metrics(ctx: click.Context, identifiers: tuple[str, ...], plot: str | None, 
 
 
 @click.command()
-@click.argument("identifiers", metavar="ID ID...", nargs=-1)
+@click.argument("identifiers", type=TASK, metavar="ID ID...", nargs=-1)
 @plot_option
 @json_option
 @click.pass_context
@@ -116,7 +116,7 @@ def compare(ctx: click.Context, identifiers: tuple[str, ...], plot: str | None, 
 
 
 @click.command()
-@click.argument("identifiers", metavar="[ID...]", nargs=-1)
+@click.argument("identifiers", type=TASK, metavar="[ID...]", nargs=-1)
 @selecting
 @click.option("-o", "--output", metavar="FILE", help="A .csv, .json, .tar.gz, .tar.zst or .tar file.")
 @click.option("--format", "form", type=click.Choice(["csv", "json"]), default="csv", help="What to print without -o.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trainenv.cli import live
+from trainenv.cli.completion import TASK
 from trainenv.cli.group import Group
 from trainenv.cli.output import duration, json_option, print_json, print_table, workspace
 from trainenv.cli.results import compare, export, in_line, metrics, selecting
@@ -85,7 +86,7 @@ def _listed(found: Sequence[Summary]) -> tuple[list[str], list[list[object]]]:
 
 
 @task.command()
-@click.argument("identifier", metavar="ID")
+@click.argument("identifier", type=TASK, metavar="ID")
 @json_option
 @click.pass_context
 def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
@@ -127,7 +128,7 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
 
 
 @task.command()
-@click.argument("identifier", metavar="ID")
+@click.argument("identifier", type=TASK, metavar="ID")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
 @click.option("--raw", is_flag=True, help="The bytes as they were written, with each redrawing of a progress bar.")
 @click.pass_context
@@ -155,7 +156,7 @@ def logs(ctx: click.Context, identifier: str, follow: bool, raw: bool) -> int:
 
 
 @task.command()
-@click.argument("identifiers", metavar="ID...", nargs=-1, required=True)
+@click.argument("identifiers", type=TASK, metavar="ID...", nargs=-1, required=True)
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> None:
@@ -177,7 +178,7 @@ def cancel(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> N
 
 
 @task.command()
-@click.argument("identifier", metavar="ID")
+@click.argument("identifier", type=TASK, metavar="ID")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another value for a parameter.")
 @click.option("--as-is", is_flag=True, help="Run in the environment as it is now, also if it was changed since.")
 @click.option("--name", metavar="NAME", help="What to call the task, instead of the same again.")
@@ -236,7 +237,7 @@ def _in_lines(found: Task, differs: Differences) -> list[str]:
 
 
 @task.command()
-@click.argument("identifiers", metavar="ID...", nargs=-1, required=True)
+@click.argument("identifiers", type=TASK, metavar="ID...", nargs=-1, required=True)
 @json_option
 @click.pass_context
 def remove(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> None:

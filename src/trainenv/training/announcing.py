@@ -1,7 +1,8 @@
 """A task on its way into a database that several machines share.
 
-The supervisor, which knows no database, starts a process for it when the task begins and ends; whether
-that succeeds matters to nobody but those who list tasks elsewhere. Standard library only.
+The supervisor, which knows no database, starts a process for it when the task begins and ends, and who
+removes tasks does as well; whether that succeeds matters to nobody but those who list tasks
+elsewhere. Standard library only.
 """
 
 from __future__ import annotations
