@@ -88,7 +88,7 @@ class Method:
 
     def parameters_of(self, stage: str) -> Mapping[str, Parameter]:
         """The parameters that ``stage`` takes."""
-        own = self.stage(stage).parameters
+        own = self.stage(stage).parameters if self.stages else None
         return self.parameters if own is None else own
 
     def argv(self, stage: str, prefix: Path, parameters: Mapping[str, object]) -> list[str]:
