@@ -33,7 +33,7 @@ class Way:
 
 def pack_case(bench: Bench) -> Case:
     """``trainenv pack`` beside conda-pack and beside tar and zstd, which do no more than they must."""
-    ways, missing = ways_to_ship(bench)
+    ways, missing = _all_ways(bench)
     contenders = [
         Contender(way.name, way.pack, prepare=partial(_before_packing, way.archive), output=way.archive) for way in ways
     ]
@@ -50,7 +50,7 @@ def pack_case(bench: Bench) -> Case:
 
 def unpack_case(bench: Bench) -> Case:
     """``trainenv unpack`` beside tar with and without conda-unpack. Packs first what is not packed yet."""
-    ways, missing = ways_to_ship(bench)
+    ways, missing = _all_ways(bench)
     for way in ways:
         if not way.archive.exists():
             bench.run(*way.pack)
@@ -93,13 +93,25 @@ def ways_to_ship(bench: Bench) -> tuple[list[Way], list[str]]:
     return ways, missing
 
 
-def _trainenv(bench: Bench, archive: Path) -> Way:
+def _all_ways(bench: Bench) -> tuple[list[Way], list[str]]:
+    """``ways_to_ship``, and trainenv's other formats."""
+    ways, missing = ways_to_ship(bench)
+    archives = bench.folder / "archives"
+    ways.append(_trainenv(bench, archives / "trainenv.tar.gz", ".tar.gz"))
+    if shutil.which("mksquashfs"):
+        ways.append(_trainenv(bench, archives / "trainenv.squashfs", ".squashfs", "--mount"))
+    else:
+        missing.append("mksquashfs")
+    return ways, missing
+
+
+def _trainenv(bench: Bench, archive: Path, form: str = "", *options: str) -> Way:
     return Way(
-        "trainenv pack",
+        f"trainenv pack {form}".strip(),
         archive,
         (trainenv(), "pack", "-n", ENVIRONMENT, "-o", str(archive)),
-        "trainenv unpack",
-        (*bench.on_machine_b(trainenv()), "unpack", str(archive), "-n", UNPACKED),
+        " ".join(["trainenv unpack", *filter(None, [form]), *options]),
+        (*bench.on_machine_b(trainenv()), "unpack", str(archive), "-n", UNPACKED, *options),
         bench.machine_b / "envs" / UNPACKED,
     )
 

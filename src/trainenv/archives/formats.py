@@ -23,7 +23,7 @@ class Format:
 
 
 TAR_ZST = Format("tar.zst", (".tar.zst", ".tzst", ".tar.zstd"), range(1, 20), 3)
-TAR_GZ = Format("tar.gz", (".tar.gz", ".tgz"), range(1, 10), 6)
+TAR_GZ = Format("tar.gz", (".tar.gz", ".tgz"), range(1, 10), 4)
 TAR = Format("tar", (".tar",))
 SQUASHFS = Format("squashfs", (".squashfs", ".sqfs", ".sqsh", ".sfs"), range(1, 23), 3)
 FOLDER = Format("folder", ("",))

@@ -48,7 +48,7 @@ def _filters(ctx: click.Context, **patterns: tuple[str, ...]) -> list[Filter]:
 @environment_options
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="The archive to write [default: NAME.tar.zst].")
 @click.option("--format", type=click.Choice(list(FORMATS)), help="Its format [default: what FILE is called].")
-@click.option("--level", type=int, help="Compression: tar.zst 1 to 19 [3], tar.gz 1 to 9 [6], squashfs 1 to 22 [3].")
+@click.option("--level", type=int, help="Compression: tar.zst 1 to 19 [3], tar.gz 1 to 9 [4], squashfs 1 to 22 [3].")
 @click.option("--threads", type=int, help="Compressing threads [default: one a core].")
 @click.option("--self-extracting", is_flag=True, help="Write a shell script that unpacks itself: NAME.sh.")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out files and folders that match.")
