@@ -318,3 +318,15 @@ def test_an_environment_in_use_is_not_repaired_under_it(workspace: Workspace, ma
     finally:
         os.close(descriptor)
     assert _content(made.prefix) == before
+
+
+def test_a_record_that_comes_back_needs_nothing_that_pypi_has_replaced(workspace: Workspace, wheels: Path) -> None:
+    support.make_wheel(wheels, "setuptools", "999.0")
+    made = workspace.create("chat", f"python={python_here()}")
+    workspace.install("chat", requirements=["setuptools>=999"])
+    record = next((made.prefix / "conda-meta").glob("python-3*.json"))
+    needed = json.loads(record.read_bytes())["depends"]
+    record.unlink()
+    assert workspace.repair("chat").ok
+    assert json.loads(record.read_bytes())["depends"] == needed
+    assert workspace.verify(workspace.environment("chat")).problems == []

@@ -110,8 +110,8 @@ def _mend(mending: Mending, found: Inspection, banned: list[str]) -> dict[str, s
     replaced = PypiMender(mending).mend([item for item in found.damage if item.kind == PYPI])
     if replaced:
         note = read_note(prefix, ENVIRONMENT_NOTE)
-        forget_needs(prefix, {**note.get("replaced", {}), **replaced})
         write_note(prefix, ENVIRONMENT_NOTE, {**note, "replaced": {**note.get("replaced", {}), **replaced}})
+    forget_needs(prefix, read_note(prefix, ENVIRONMENT_NOTE).get("replaced", {}))
     for path, held in found.leftovers:
         if held in banned:
             moved = relocation.relocate_tree(prefix, held, target, paths=[path])
