@@ -203,7 +203,7 @@ def test_a_damaged_image_is_refused(place: Workspace, tmp_path: Path) -> None:
     whole = pack(prefix, tmp_path / "chat.squashfs").path.read_bytes()
     chance = random.Random(5)
     damaged = tmp_path / "damaged.squashfs"
-    for number in range(40):
+    for number in range(24):
         data = bytearray(whole)
         where = chance.randrange(len(data))
         if number % 4 == 0:
@@ -258,7 +258,7 @@ def test_killed_it_is_there_or_not(image: Path, place: Workspace, tmp_path: Path
     subprocess.run(program(place, "unpack", str(image), "--mount"), check=True, capture_output=True)
     lasts = time.monotonic() - began
     place.remove("chat")
-    for _ in range(8):
+    for _ in range(4):
         running = subprocess.Popen(program(place, "unpack", str(image), "--mount"), stdout=-1, stderr=-1)
         time.sleep(lasts * chance.uniform(0.4, 1))
         running.send_signal(signal.SIGKILL)
