@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -83,8 +84,11 @@ def test_a_clone_shares_what_is_the_same(workspace: Workspace, made: Environment
 )
 @pytest.mark.parametrize("edited", ["clone", "original"])
 def test_an_edit_in_place_does_not_show_in_the_other(
-    workspace: Workspace, made: Environment, path: str, edited: str
+    workspace: Workspace, made: Environment, tmp_path: Path, path: str, edited: str
 ) -> None:
+    apart = tmp_path / "apart"
+    shutil.copy2(made.prefix / path, apart)
+    apart.replace(made.prefix / path)  # What is edited here must not be the file of the cache that other tests share.
     copy = workspace.clone(made, "experiment")
     places = {"clone": copy.prefix, "original": made.prefix}
     other = places["original" if edited == "clone" else "clone"]
