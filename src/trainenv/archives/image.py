@@ -23,7 +23,7 @@ from trainenv.errors import ArchiveError
 
 _HASHERS = 2
 _BLOCKS_AHEAD = 8
-_MEMORY = "128M"
+_MEMORY = "64M"
 _VERSION = re.compile(r"mksquashfs version (\d+)\.(\d+)")
 _OLDEST = (4, 5)
 """The first mksquashfs that reads a tar."""

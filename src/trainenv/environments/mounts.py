@@ -23,6 +23,8 @@ from trainenv.errors import MountError
 _NOTE = "mount.json"
 _PIECE = 4 << 20
 _OPTIONS = "ro,nosuid,nodev"
+_OF_IMAGE = Path("conda-meta", "trainenv", "relocation.json")
+"""Every image has it, and it never lies over one: who sees it sees the image."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def is_mounted(prefix: Path) -> bool:
             os.statvfs(place)  # Unlike a stat it is answered by whoever serves the mount.
     except OSError:
         return False
-    return os.path.isdir(prefix / "conda-meta")
+    return os.path.exists(prefix / _OF_IMAGE)
 
 
 def bury(prefix: Path) -> None:
@@ -87,7 +89,7 @@ def ensure(prefix: Path) -> None:
     """Mount the environment at ``prefix`` if it is one to be mounted and is not. Raises ``MountError``."""
     if not _is_noted(prefix) or is_mounted(prefix):
         return
-    with _locked(prefix):
+    with _locked(prefix) as lock:
         if is_mounted(prefix):
             return
         mount = mount_of(prefix)
@@ -102,9 +104,9 @@ def ensure(prefix: Path) -> None:
         for place in (prefix, folder / "image"):
             _detach(place)
             place.mkdir(exist_ok=True)
-        _attach_image(mount.image, folder / "image")
+        _attach_image(mount.image, folder / "image", lock)
         try:
-            _attach_overlay([folder / "relocated", folder / "image"], prefix)
+            _attach_overlay([folder / "relocated", folder / "image"], prefix, lock)
         except MountError:
             _detach(folder / "image")
             raise
@@ -147,14 +149,17 @@ def _is_noted(prefix: Path) -> bool:
 
 
 @contextmanager
-def _locked(prefix: Path) -> Iterator[None]:
-    """One process at a time mounts the environment at ``prefix``."""
+def _locked(prefix: Path) -> Iterator[int]:
+    """One process at a time mounts the environment at ``prefix``.
+
+    What is started to mount inherits the descriptor: it may still be at work when its starter was killed.
+    """
     import fcntl
 
     descriptor = os.open(folder_of(prefix), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -192,7 +197,7 @@ def _digest(mount: Mount) -> str:
     return joined.hexdigest()
 
 
-def _attach_image(image: str, place: Path) -> None:
+def _attach_image(image: str, place: Path, lock: int) -> None:
     program = next((name for name in ("squashfuse_ll", "squashfuse") if _which(name)), None)
     fuse = [] if program is None else [[program, "-o", _OPTIONS, image, str(place)]]
     _try(
@@ -200,10 +205,11 @@ def _attach_image(image: str, place: Path) -> None:
         [["mount", "-t", "squashfs", "-o", f"loop,{_OPTIONS}", image, str(place)]] if os.geteuid() == 0 else [],
         fuse,
         "squashfuse",
+        lock,
     )
 
 
-def _attach_overlay(layers: Sequence[Path], place: Path) -> None:
+def _attach_overlay(layers: Sequence[Path], place: Path, lock: int) -> None:
     joined = ":".join(map(str, layers))
     if "," in joined:
         raise MountError(
@@ -218,14 +224,15 @@ def _attach_overlay(layers: Sequence[Path], place: Path) -> None:
         else [],
         [["fuse-overlayfs", "-o", f"ro,lowerdir={joined}", str(place)]] if _which("fuse-overlayfs") else [],
         "fuse-overlayfs",
+        lock,
     )
 
 
-def _try(message: str, kernel: list[list[str]], fuse: list[list[str]], package: str) -> None:
+def _try(message: str, kernel: list[list[str]], fuse: list[list[str]], package: str, lock: int) -> None:
     """The kernel mounts for root; else, and where it refuses, as in many containers, a program in user space does."""
     said = []
     for command in [*kernel, *fuse]:
-        code, output = _run(command)
+        code, output = _run(command, [lock] if command in kernel else [])
         if code == 0:
             return
         said.append(f"{command[0]}: {output or f'exit code {code}'}")
@@ -238,8 +245,8 @@ def _try(message: str, kernel: list[list[str]], fuse: list[list[str]], package: 
     )
 
 
-def _run(command: Sequence[str]) -> tuple[int, str]:
-    """Exit code and last line of what was said. What serves a mount lives on, so it takes nothing along."""
+def _run(command: Sequence[str], inherited: Sequence[int] = ()) -> tuple[int, str]:
+    """Exit code and last line of what was said. What serves a mount lives on, so it must take nothing along."""
     import subprocess
     import tempfile
 
@@ -252,6 +259,7 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
             cwd="/",
             env={**os.environ, "LC_ALL": "C"},
             start_new_session=True,
+            pass_fds=inherited,
             check=False,
         )
         output.seek(0)
