@@ -57,7 +57,7 @@ def _narrowed(widths: list[int], room: int) -> list[int]:
     The first, what a row is called, stays whole while the others can make room, so that it can be copied.
     """
     first, others = widths[0], widths[1:]
-    if others and first + _NARROWEST * len(others) <= room:
+    if others and first + sum(min(size, _NARROWEST) for size in others) <= room:
         return [first, *_capped(others, room - first)]
     return _capped(widths, room)
 

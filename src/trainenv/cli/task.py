@@ -65,7 +65,7 @@ def list_tasks(ctx: click.Context, /, watch: bool, as_json: bool, **options: Any
 
 
 def _listed(found: Sequence[Summary]) -> tuple[list[str], list[list[object]]]:
-    """Header and rows; what says nothing new is left out."""
+    """Header and rows; what says nothing new is left out, as when a task was made: its id tells that."""
     columns: dict[str, Callable[[Summary], object]] = {
         "Id": lambda task: task.id,
         "Name": lambda task: task.name,
@@ -73,7 +73,6 @@ def _listed(found: Sequence[Summary]) -> tuple[list[str], list[list[object]]]:
         "Stage": lambda task: task.stage,
         "Environment": lambda task: task.conda_env,
         "Status": lambda task: task.outcome,
-        "Started": lambda task: task.started and f"{task.started[:10]} {task.started[11:19]}",
         "Time": lambda task: duration(task.started, task.finished),
         "Host": lambda task: task.host,
         "Metrics": lambda task: in_line(task.metrics),

@@ -121,6 +121,10 @@ def test_a_vanished_server_is_said(
     with far_side(tmp_path / "gone") as gone:
         monkeypatch.setenv("PATH", f"{tmp_path}/gone/bin:{os.environ['PATH']}")
         shutil.copy(small_archive, gone.home / "chat.tar.zst")
+        slow = _folder(tmp_path / "slow") / "dd"
+        slow.write_text('#!/bin/sh\nsleep 3\nexec /usr/bin/dd "$@"\n')
+        slow.chmod(0o755)
+        gone.set(f"{slow.parent}:/usr/bin:/bin")
         threading.Thread(target=gone.vanish_in_use).start()
         with pytest.raises(TransferError, match="can't be reached"):
             place.pull("far:chat.tar.zst")
