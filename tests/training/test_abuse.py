@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import trainenv
-from trainenv.training import processes
+from trainenv.training import metrics, processes
 from trainenv.training.run import cancel, start, wait
 from trainenv.training.task import list_tasks, reload
 
@@ -96,6 +96,25 @@ def test_a_flood_of_output_fills_no_memory_and_is_recorded_whole(bench: Bench) -
     assert (ended.status, ended.metrics) == ("done", {"step": 2, "loss": 0.25})
     assert ended.log_file.stat().st_size > 240_000_000
     assert peak < 60_000, "kilobytes of the supervisor"
+
+
+def test_a_flood_of_metrics_is_sampled_and_says_so(bench: Bench) -> None:
+    """50 MB of nothing but metrics, far faster than they can be read: the last values are right nevertheless."""
+    task = bench.start(
+        """
+        import sys
+        for block in range(24):
+            sys.stdout.write("".join(f"step={block * 50_000 + i} loss=0.{i:05} and=1\\n" for i in range(50_000)))
+        """
+    )
+    ended = wait(task)
+    assert (ended.status, ended.metrics["step"]) == ("done", 24 * 50_000 - 1)
+    steps = [int(record["step"] or 0) for record in metrics.read(str(ended.metrics_file))]
+    assert steps[:100_000] == list(range(100_000)) and steps == sorted(set(steps))
+    assert len(steps) < 24 * 50_000
+    *_, last, notice = ended.log_file.read_bytes().splitlines()
+    assert last.startswith(b"step=1199999 ")
+    assert notice.startswith(b"trainenv: metrics came too fast to keep each")
 
 
 def test_a_hundred_tasks_at_once(bench: Bench) -> None:

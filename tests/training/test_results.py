@@ -103,6 +103,15 @@ def test_metrics_are_drawn_in_the_terminal(bench: Bench, measured: Measured, tra
     assert done.returncode == 2 and ".png or .svg" in done.stderr
 
 
+def test_a_loss_that_is_no_number_any_more_is_a_dash(bench: Bench, trainenv: RunCommand) -> None:
+    bench.configure("gpus = 1")
+    task = bench.wanting("gpus: 1", "print('step=1 loss=nan')").wait()
+    place = Workspace(bench.settings.root)
+    assert trainenv(place, "task", "metrics", task.id).stdout.split() == ["step", "loss", "1", "-"]
+    shown = [line.split() for line in trainenv(place, "task", "show", task.id).stdout.splitlines()]
+    assert ["gpus", "0"] in shown and ["metrics", "step=1", "loss=-"] in shown
+
+
 def test_a_list_that_stays_shows_what_changes(bench: Bench) -> None:
     place = Workspace(bench.settings.root)
     running = bench.start_and_hear("import time; print('up', flush=True); time.sleep(600)")

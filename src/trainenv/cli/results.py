@@ -192,7 +192,9 @@ def _cell(name: str, value: Any) -> str:
 
 
 def in_words(value: Any) -> str:
-    """A value as tables show it: numbers short."""
+    """A value as tables show it: numbers short, and a dash where a number is not finite."""
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

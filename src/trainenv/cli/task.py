@@ -110,6 +110,8 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
     if found.git_dirty:
         shown["git_commit"] = f"{found.git_commit}, with changes"
     shown["machine"] = in_words(found.machine)
+    shown["gpus"] = ", ".join(found.gpus)
+    shown["cpus"] = ", ".join(map(str, found.cpus))
     rows = ["name", "rerun_of", "method", "stage", "status", "conda_env", "prefix", "parameters", "metrics", "created"]
     rows += [
         "started",
@@ -117,6 +119,8 @@ def show(ctx: click.Context, identifier: str, as_json: bool) -> None:
         "command",
         "host",
         "machine",
+        "gpus",
+        "cpus",
         "user",
         "git_commit",
         "code_sha256",
