@@ -259,6 +259,9 @@ def test_a_broken_method_hides_no_other(tmp_path: Path) -> None:
     broken, good = list_methods(tmp_path)
     assert isinstance(broken, BrokenMethod) and "method.yaml:1" in broken.error
     assert isinstance(good, Method) and good.error is None
+    (tmp_path / good.folder.name).rename(tmp_path / "two words")
+    misnamed = list_methods(tmp_path)[-1]
+    assert isinstance(misnamed, BrokenMethod) and "'two words' can't name a method" in misnamed.error
     assert list_methods(tmp_path / "none") == []
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from trainenv.errors import MethodError
+from trainenv.errors import MethodError, UsageError
 from trainenv.settings import checked_name
 from trainenv.training import command_template, passing
 from trainenv.training.parameters import Parameter, as_text, closest
@@ -181,14 +181,15 @@ def load_method(methods_dir: Path, name: str) -> Method:
 
 
 def list_methods(methods_dir: Path) -> list[Method | BrokenMethod]:
-    """Every method by name; one with a wrong file does not hide the others."""
+    """Every method by name; one with a wrong file or folder's name does not hide the others."""
     from trainenv.training.method_file import read_method
 
     methods: list[Method | BrokenMethod] = []
     for folder in _folders(methods_dir):
         try:
+            checked_name(folder.name, "method")
             methods.append(read_method(folder))
-        except MethodError as error:
+        except (MethodError, UsageError) as error:
             methods.append(BrokenMethod(folder.name, folder, str(error)))
     return methods
 
