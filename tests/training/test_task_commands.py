@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.conftest import RunCommand
 from tests.training.conftest import Bench
 from trainenv import Workspace
+from trainenv.environments import registry
 from trainenv.training import processes
 
 MEASURING = "for step in range(1, 4): print(f'step={step} loss={1 / step}', flush=True)"
@@ -87,3 +89,15 @@ def test_only_what_has_ended_is_removed(bench: Bench, task: Command, trainenv: R
     assert list(bench.settings.tasks_dir.glob("[!.]*")) == []
     done = trainenv(place, "task", "remove", ended.id)
     assert done.returncode == 1 and "no task" in done.stderr
+
+
+def test_an_environment_of_another_workspace_is_told(bench: Bench, tmp_path: Path, trainenv: RunCommand) -> None:
+    bench.method("print('hello')")
+    (bench.prefix / "conda-meta").mkdir(exist_ok=True)
+    registry.register(bench.prefix)
+    other = Workspace(tmp_path / "other")
+    shutil.copytree(bench.settings.methods_dir, other.settings.methods_dir)
+    here = trainenv(Workspace(bench.settings.root), "train", "probe")
+    assert "probe in small_env\n" in here.stderr
+    done = trainenv(other, "train", "probe")
+    assert f"probe in small_env, not of this workspace: {bench.prefix}\n" in done.stderr and done.stdout == "hello\n"

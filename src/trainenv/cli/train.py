@@ -84,7 +84,9 @@ def started(place: Workspace, task: Task, *, detach: bool, as_json: bool, more: 
             print(f"{begun} {task.id}. Follow it: trainenv task logs -f {task.id}")
         return 0
     if not as_json:
-        print(f"trainenv: task {task.id}: {task.method} in {task.conda_env}", file=sys.stderr)
+        foreign = task.prefix != str(place.settings.prefix_of(task.conda_env))
+        where = f"{task.conda_env}, not of this workspace: {task.prefix}" if foreign else task.conda_env
+        print(f"trainenv: task {task.id}: {task.method} in {where}", file=sys.stderr)
     ended = show_until_end(place, task, quiet=as_json)
     if as_json:
         print_json({**ended.to_json(), **more})
