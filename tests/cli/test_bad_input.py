@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -115,6 +116,23 @@ def test_no_package_index(
     assert "index can't be reached" in _one_line(done)
     assert done.returncode == 1
     assert workspace.environments() == []
+
+
+@pytest.mark.parametrize("command", ["unpack", "inspect"])
+def test_a_pipe_is_no_archive_and_nobody_waits_for_it(
+    workspace: Workspace, trainenv: RunCommand, tmp_path: Path, command: str
+) -> None:
+    pipe = tmp_path / "chat.tar.zst"
+    os.mkfifo(pipe)
+    done = trainenv(workspace, command, str(pipe))
+    assert str(pipe) in _one_line(done)
+    assert done.returncode == 1
+
+
+def test_what_to_do_next_can_be_pasted_into_a_shell(workspace: Workspace, trainenv: RunCommand, tmp_path: Path) -> None:
+    workspace.create("chat", PYTHON)
+    done = trainenv(workspace, "pack", "-n", "chat", "-o", str(tmp_path / "my chat.tar.zst"))
+    assert "trainenv unpack 'my chat.tar.zst'" in done.stdout
 
 
 def test_a_cut_archive(workspace: Workspace, trainenv: RunCommand, tmp_path: Path) -> None:

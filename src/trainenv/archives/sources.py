@@ -35,6 +35,11 @@ class ByteSource(Protocol):
         """Let go of what it holds; nothing can be read any more."""
 
 
+def at_once(path: str, flags: int) -> int:
+    """An ``opener`` that does not wait for who writes into a named pipe: that is no archive."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 class LocalFile:
     """A file of this machine. Raises ``ArchiveError`` if it can't be opened."""
 
@@ -42,7 +47,7 @@ class LocalFile:
         self.path = path
         self.name = os.fspath(path)
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+            self._file = open(path, "rb", buffering=0, opener=at_once)  # noqa: SIM115
             self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise self._unreadable(error) from None

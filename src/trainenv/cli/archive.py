@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,8 +135,9 @@ def pack(
         print(f"Left out: {archive.not_packed}")
     if signature is not None:
         print(f"Signed it with {key}: {signature} goes with it")
-    other = f", or sh {archive.path.name}" if archive.path.suffix == ".sh" else ""
-    print(f"Carry it over, then there: trainenv unpack {archive.path.name}{other}")
+    file = shlex.quote(archive.path.name)
+    other = f", or sh {file}" if archive.path.suffix == ".sh" else ""
+    print(f"Carry it over, then there: trainenv unpack {file}{other}")
 
 
 @click.command()

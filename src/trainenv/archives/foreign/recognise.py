@@ -19,7 +19,7 @@ from trainenv.archives.foreign.tars import BZIP2, GZIP, XZ, ZSTD, decompressed, 
 from trainenv.archives.foreign.zips import zip_members
 from trainenv.archives.manifest import PREFIX_FILE, RELOCATION_FILE
 from trainenv.archives.packing import MADE_MTIME
-from trainenv.archives.sources import LocalFile
+from trainenv.archives.sources import LocalFile, at_once
 from trainenv.errors import ArchiveError
 
 CONDA_PACK, PIXI_PACK = "conda-pack", "pixi-pack"
@@ -50,7 +50,7 @@ class Kind:
 def recognise(archive: Path) -> Kind | None:
     """What another program has packed ``archive``; ``None`` for trainenv's own and for what is no archive."""
     try:
-        with open(archive, "rb") as file:
+        with open(archive, "rb", opener=at_once) as file:
             head = file.read(_HEAD)
             file.seek(0)
             if squashfs.is_image(head):
