@@ -44,8 +44,11 @@ def list_case(bench: Bench) -> Case:
 def _make(tasks: Path) -> None:
     """Folders of tasks that have ended, with records as real tasks leave them."""
     values = {"method": "digits_mlp", "stage": "train", "status": "done", "exit_code": 0, "conda_env": "modern_env"}
-    values |= {"prefix": "/work/envs/modern_env", "command": ["/work/envs/modern_env/bin/python", "train.py"]}
-    values |= {"working_folder": "/work/methods/digits_mlp", "environment": {}, "host": os.uname().nodename}
+    values |= {
+        "prefix": "/srv/training/envs/modern_env",
+        "command": ["/srv/training/envs/modern_env/bin/python", "train.py"],
+    }
+    values |= {"working_folder": "/srv/training/methods/digits_mlp", "environment": {}, "host": os.uname().nodename}
     values |= {"method_sha256": "0" * 64, "code_sha256": "1" * 64, "manifest_sha256": "2" * 64, "lock_sha256": "3" * 64}
     values |= {"git_commit": "4" * 40, "git_dirty": False, "user": "someone", "supervisor": {}, "grace_seconds": 10.0}
     values |= {"machine": {"system": "Linux", "cpus": 16, "memory": 1 << 37, "gpus": ["NVIDIA H100 80GB HBM3"]}}

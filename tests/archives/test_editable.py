@@ -87,8 +87,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Iterat
     """An environment with two editable projects: ``mine`` by a finder, ``yours`` by a path with a blank in it."""
     base = tmp_path_factory.mktemp("machine_a")
     (base / "trainenv.toml").write_text(f'cache_dir = "{shared_cache}"\nchannels = ["host"]\n')
-    mine = _project(base / "work" / "mine", "mine", "finder")
-    yours = _project(base / "work" / "my yours", "yours", "pth")
+    mine = _project(base / "code" / "mine", "mine", "finder")
+    yours = _project(base / "code" / "my yours", "yours", "pth")
     for path in ("data/huge.bin", ".env", "src/mine/_version.py"):
         (mine / path).parent.mkdir(exist_ok=True)
         (mine / path).write_text("made here")
@@ -119,7 +119,7 @@ def test_they_are_refused_by_name(made: tuple[Workspace, Environment], tmp_path:
     place, chat = made
     done = trainenv(place, "pack", "-n", chat.name, "-o", str(tmp_path / "a.tar.zst"))
     assert done.returncode == 1
-    assert f"mine ({place.settings.root}/work/mine), yours ({place.settings.root}/work/my yours)" in done.stderr
+    assert f"mine ({place.settings.root}/code/mine), yours ({place.settings.root}/code/my yours)" in done.stderr
     assert "--editable include" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_included_projects_come_along(made: tuple[Workspace, Environment], tmp_p
     before = snapshot(chat.prefix)
     archive = place.pack(chat, tmp_path / "a.tar.zst", editable="include")
     assert snapshot(chat.prefix) == before
-    work = place.settings.root / "work"
+    work = place.settings.root / "code"
     hidden = work.rename(work.with_name("hidden"))
     try:
         previous = archive.path
@@ -182,7 +182,7 @@ def test_wheels_are_installed_for_the_archive(made: tuple[Workspace, Environment
 
 def test_a_project_that_can_not_be_built_is_told(made: tuple[Workspace, Environment], tmp_path: Path) -> None:
     place, chat = made
-    backend = place.settings.root / "work/mine/backend.py"
+    backend = place.settings.root / "code/mine/backend.py"
     text = backend.read_text()
     backend.write_text("raise SystemExit('no compiler here')")
     try:
@@ -226,10 +226,10 @@ def test_other_ways_into_a_folder_are_found_as_well(develop: tuple[Path, Path], 
 
 def test_a_project_whose_folder_is_gone_is_told(made: tuple[Workspace, Environment], tmp_path: Path) -> None:
     place, chat = made
-    work = place.settings.root / "work"
+    work = place.settings.root / "code"
     hidden = work.rename(work.with_name("hidden"))
     try:
-        with pytest.raises(ArchiveError, match=r"work/mine: No such file or directory"):
+        with pytest.raises(ArchiveError, match=r"code/mine: No such file or directory"):
             place.pack(chat, tmp_path / "a.tar.zst", editable="include")
     finally:
         hidden.rename(work)
