@@ -152,6 +152,22 @@ def _busy(name: str, path: Path) -> EnvironmentBusyError:
     )
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock on ``path`` alone; not if there is no such file, or none to be looked at."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two who look at a time do not take each other for its holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def holders_of(path: Path) -> list[str]:
     """The live processes that have ``path`` open, as ``"task ID, pid 4711 (python train.py)"``."""
     from trainenv.holders import holders, in_words

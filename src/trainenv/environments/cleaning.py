@@ -192,14 +192,14 @@ def _unpacked(settings: Settings) -> Iterator[Unused]:
 def _transfers(folder: Path) -> Iterator[Unused]:
     """What came of archives before a connection was lost, unless somebody is fetching the rest."""
     for transfer in _entries(folder):
-        if not _is_held(transfer / "lock"):
+        if not locks.is_held(transfer / "lock"):
             yield _unused(TRANSFERS, transfer.name, [transfer])
 
 
 def _abandoned(settings: Settings) -> Iterator[Unused]:
     """Staging folders of killed processes."""
     for folder in _folders(settings.envs_dir / locks.STATE_DIR / "staging"):
-        if not _is_held(folder / "lock"):
+        if not locks.is_held(folder / "lock"):
             yield _unused(STAGING, folder.name, [folder])
 
 
@@ -258,20 +258,6 @@ def _locked(lock: Path) -> Iterator[None]:
         raise locks.cache_busy(lock) from None
     finally:
         os.close(descriptor)
-
-
-def _is_held(lock: Path) -> bool:
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainenv import sharing
+from trainenv import locks, sharing
 from trainenv.errors import TaskError
 from trainenv.training import processes, record
 from trainenv.training.admission import Grant, Need, Standing, Ticket, admitted, standings
@@ -110,7 +110,7 @@ class Place:
         """See whether one's turn has come; afterwards there may be a ``grant``."""
         watching = self._watch >= 0
         due = time.monotonic() >= self._look_at
-        if self._rung() or (due and (watching or self._gpus_busy)) or any(map(_is_free, self._holders)):
+        if self._rung() or (due and (watching or self._gpus_busy)) or not all(map(locks.is_held, self._holders)):
             with _alone(self.folder):
                 self._take()
         if self.grant is not None:
@@ -222,7 +222,7 @@ def _present(folder: Path) -> list[_Present]:
         if entry.startswith(_NEW):
             _remove(path)
         elif entry.isdigit():
-            free = _is_free(path)
+            free = not locks.is_held(path)
             try:
                 content = json.loads(path.read_bytes())
                 ticket = _ticket(int(entry), content)
@@ -259,22 +259,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _is_free(ticket: Path) -> bool:
-    """Whether nobody stands at this ticket any more."""
-    try:
-        descriptor = os.open(ticket, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return True
-    try:
-        # Shared, so that two who look at a time do not take each other for its holder.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _try_lock(path: Path) -> int:
