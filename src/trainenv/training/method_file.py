@@ -6,7 +6,6 @@ line and column, and all mistakes of a file are found at once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -15,10 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainenv.errors import MethodError, UsageError
+from trainenv.errors import UsageError
 from trainenv.settings import checked_name
 from trainenv.training.method import FILE_NAME, MLPROJECT, STAGES, Method, Stage
-from trainenv.training.method_yaml import MethodFileError, Section, parse
+from trainenv.training.method_yaml import MethodFileError, Section, read
 from trainenv.training.metric_lines import POSITIONS
 from trainenv.training.parameters import FORMATS, TYPES, Parameter, closest
 from trainenv.training.passing import STYLES, variables
@@ -62,16 +61,12 @@ def read_all(folder: Path) -> tuple[Method | None, list[MethodFileError], Sectio
         from trainenv.training import mlproject
 
         return mlproject.read_all(folder)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise MethodError(f"{path} can't be read", cause=error.strerror or str(error)) from None
     mistakes: list[MethodFileError] = []
     try:
-        top = parse(path, content, mistakes)
+        sha256, top = read(path, mistakes)
     except MethodFileError as mistake:
         return None, [mistake], None
-    method = _method(folder, hashlib.sha256(content).hexdigest(), top)
+    method = _method(folder, sha256, top)
     return (None if mistakes else method), mistakes, top
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,8 +154,19 @@ class Section:
                 self.mistakes.append(self.word_refusal(word, "it must be text", "Put it in quotes"))
 
 
-def parse(path: Path, content: bytes, mistakes: list[MethodFileError]) -> Section:
-    """The mapping that the file holds. Raises ``MethodFileError``."""
+def read(path: Path, mistakes: list[MethodFileError]) -> tuple[str, Section]:
+    """The sha256 of the file at ``path`` and the mapping that it holds, which collects ``mistakes``.
+
+    Raises ``MethodFileError`` if it holds none, another ``MethodError`` if it can't be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MethodError(f"{path} can't be read", cause=error.strerror or str(error)) from None
+    return hashlib.sha256(content).hexdigest(), _parsed(path, content, mistakes)
+
+
+def _parsed(path: Path, content: bytes, mistakes: list[MethodFileError]) -> Section:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 

@@ -7,14 +7,13 @@ needed. Commands run in a shell, in the project's folder. ``docker_env`` is refu
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainenv.errors import MethodError, SpecificationError
+from trainenv.errors import SpecificationError
 from trainenv.training import command_template
 from trainenv.training.method import MLPROJECT, Method, Stage
-from trainenv.training.method_yaml import MethodFileError, Section, parse
+from trainenv.training.method_yaml import MethodFileError, Section, read
 from trainenv.training.parameters import Parameter, as_text, closest
 
 if TYPE_CHECKING:
@@ -28,13 +27,9 @@ _NO_ENVIRONMENT = ("docker_env", "databricks_spark_job_spec")
 def read_all(folder: Path) -> tuple[Method | None, list[MethodFileError], Section | None]:
     """The method in ``folder``, as ``method_file.read_all`` gives it."""
     path = folder / MLPROJECT
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise MethodError(f"{path} can't be read", cause=error.strerror or str(error)) from None
     mistakes: list[MethodFileError] = []
     try:
-        top = parse(path, content, mistakes)
+        sha256, top = read(path, mistakes)
     except MethodFileError as mistake:
         return None, [mistake], None
     for word in _NO_ENVIRONMENT:
@@ -45,7 +40,7 @@ def read_all(folder: Path) -> tuple[Method | None, list[MethodFileError], Sectio
     method = Method(
         name=folder.name,
         folder=folder,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=sha256,
         file_name=MLPROJECT,
         description=top.attempt(lambda: top.text("name"), ""),
         type="MLflow project",
