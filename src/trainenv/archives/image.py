@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from trainenv.archives.formats import Form
 from trainenv.archives.frames import FRAME_SIZE
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
 from trainenv.archives.manifest import File, Manifest
+from trainenv.archives.programs import required
 from trainenv.archives.sources import ByteSource, damaged
 from trainenv.archives.squashfs_tree import Node, Tree
 from trainenv.errors import ArchiveError
@@ -34,13 +34,7 @@ LATEST_MTIME = (1 << 32) - 1
 
 def find_program() -> str:
     """Where ``mksquashfs`` is. Raises ``ArchiveError`` where it is missing or too old."""
-    program = shutil.which("mksquashfs")
-    if program is None:
-        raise ArchiveError(
-            "squashfs images need the program mksquashfs",
-            cause="it is not in PATH",
-            hint="Install it: the package is squashfs-tools",
-        )
+    program = required("mksquashfs", "squashfs images", "squashfs-tools")
     said = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stdout
     version = _VERSION.search(said)
     if version is None or (int(version[1]), int(version[2])) < _OLDEST:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import subprocess
 import time
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trainenv.archives import programs
 from trainenv.errors import ArchiveError, UsageError
 
 NAMESPACE = "trainenv"
@@ -210,14 +210,7 @@ def _run(arguments: Sequence[str], descriptor: int | None) -> subprocess.Complet
 
 
 def _ssh_keygen() -> str:
-    program = shutil.which("ssh-keygen")
-    if program is None:
-        raise ArchiveError(
-            "signatures need the program ssh-keygen",
-            cause="it is not in PATH",
-            hint="Install it: the package is openssh-client or openssh",
-        )
-    return program
+    return programs.required("ssh-keygen", "signatures", "openssh-client or openssh")
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:
