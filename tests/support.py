@@ -106,6 +106,28 @@ def _write_index(folder: Path, packages: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
+def running(handler: type[http.server.BaseHTTPRequestHandler], certificate: Path | None = None) -> Iterator[str]:
+    """A server on loopback that answers by ``handler``, over https with ``certificate``. Gives the URL."""
+
+    class QuietServer(http.server.ThreadingHTTPServer):
+        request_queue_size = 64
+
+        def handle_error(self, *_: object) -> None: ...
+
+    server = QuietServer(("127.0.0.1", 0), handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
 def served(folder: Path, status: int | None = None) -> Iterator[str]:
     """``folder`` over http on loopback; with ``status`` every answer is that one. Gives the URL."""
 
@@ -121,14 +143,8 @@ def served(folder: Path, status: int | None = None) -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with running(Handler) as url:
+        yield url
 
 
 @contextlib.contextmanager
@@ -301,24 +317,12 @@ def guarded(
 
         def log_message(self, *_: object) -> None: ...
 
-    class QuietServer(http.server.ThreadingHTTPServer):
-        request_queue_size = 64
-
-        def handle_error(self, *_: object) -> None: ...
-
-    server = QuietServer(("127.0.0.1", 0), Handler)
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    server_side = Server(f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server_side
-    finally:
-        closing.set()
-        server.shutdown()
-        server.server_close()
+    with running(Handler, certificate) as url:
+        server_side = Server(url)
+        try:
+            yield server_side
+        finally:
+            closing.set()
 
 
 @contextlib.contextmanager
@@ -355,14 +359,9 @@ def proxy(login: tuple[str, str] | None = None) -> Iterator[Server]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server_side = Server(f"http://127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with running(Handler) as url:
+        server_side = Server(url)
         yield server_side
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

@@ -7,11 +7,12 @@ import dataclasses
 import http.server
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tests.support import running
 
 
 @dataclasses.dataclass
@@ -169,21 +170,9 @@ def serving(folder: Path, certificate: Path | None = None, **behaviour: object) 
 
         def log_message(self, *_: object) -> None: ...
 
-    class QuietServer(http.server.ThreadingHTTPServer):
-        request_queue_size = 64
-
-        def handle_error(self, *_: object) -> None: ...
-
-    server = QuietServer(("127.0.0.1", 0), Handler)
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    web = Web(f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}", does)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield web
-    finally:
-        ending.set()
-        server.shutdown()
-        server.server_close()
+    with running(Handler, certificate) as url:
+        web = Web(url, does)
+        try:
+            yield web
+        finally:
+            ending.set()
