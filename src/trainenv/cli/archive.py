@@ -14,6 +14,7 @@ from trainenv.cli.output import (
     environment_options,
     json_option,
     print_json,
+    print_ready,
     print_table,
     workspace,
 )
@@ -186,11 +187,7 @@ def unpack(
         require_signature=require_signature or None,
         allowed_signers=allowed_signers,
     )
-    if as_json:
-        print_json(environment.to_json())
-        return
-    print(f"{'Mounted' if mount else 'Unpacked'} {environment.name} in {environment.prefix}")
-    print(f"Use it: trainenv run -n {environment.name} python")
+    print_ready(environment, "Mounted" if mount else "Unpacked", as_json=as_json)
 
 
 @click.command()

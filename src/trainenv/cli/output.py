@@ -131,6 +131,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     print("\n".join(found))
 
 
+def print_ready(environment: Environment, done: str, *, as_json: bool) -> None:
+    """An environment that came out of an archive, and how to use it; ``done`` says how it came."""
+    if as_json:
+        print_json(environment.to_json())
+        return
+    print(f"{done} {environment.name} in {environment.prefix}")
+    print(f"Use it: trainenv run -n {environment.name} python")
+
+
 def duration(started: str | None, finished: str | None) -> str:
     """How long something took, or takes until now, as ``1h 02m`` or ``3.4s``; times are ISO 8601 in UTC."""
     if started is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainenv.cli.output import chosen, environment_options, json_option, print_json, workspace
+from trainenv.cli.output import chosen, environment_options, json_option, print_json, print_ready, workspace
 from trainenv.errors import VerificationError
 from trainenv.sizes import human_size
 
@@ -50,11 +50,7 @@ def pull(
     environment = place.pull(
         address, name, prefix=prefix, require_signature=require_signature or None, allowed_signers=allowed_signers
     )
-    if as_json:
-        print_json(environment.to_json())
-        return
-    print(f"Unpacked {environment.name} in {environment.prefix}")
-    print(f"Use it: trainenv run -n {environment.name} python")
+    print_ready(environment, "Unpacked", as_json=as_json)
 
 
 @click.command()
