@@ -40,11 +40,6 @@ def split_extras(file: Path) -> tuple[Path, tuple[str, ...]]:
     return Path(match["file"]), tuple(name.strip() for name in match["extras"].split(",") if name.strip())
 
 
-def is_pyproject(text: str) -> bool:
-    """Whether ``text`` has the table that every project's file has."""
-    return bool(re.search(r"^\s*\[(project|build-system|dependency-groups)[\].]", text, re.MULTILINE))
-
-
 def read(file: Path, text: str, chosen: Iterable[str] = ()) -> Project:
     """What ``text`` asks for with the ``chosen`` extras and groups. Raises ``SpecificationError``."""
     try:
