@@ -125,6 +125,20 @@ def test_a_pipe_is_no_archive_and_nobody_waits_for_it(
     pipe = tmp_path / "chat.tar.zst"
     os.mkfifo(pipe)
     done = trainenv(workspace, command, str(pipe))
+    assert f"{pipe} can't be read: it is a pipe" in _one_line(done)
+    assert done.returncode == 1
+
+
+def test_nobody_waits_for_a_pipe_beside_an_archive_either(
+    workspace: Workspace, trainenv: RunCommand, tmp_path: Path
+) -> None:
+    workspace.create("chat", PYTHON)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = trainenv(workspace, "pack", "-n", "chat", "-o", str(tmp_path / "delta.tar.zst"), "--against", str(pipe))
+    assert f"{pipe} is neither an archive nor a manifest of trainenv: it is a pipe" in _one_line(done)
+    (tmp_path / "signers").write_text("")
+    done = trainenv(workspace, "unpack", str(pipe), "--allowed-signers", str(tmp_path / "signers"))
     assert str(pipe) in _one_line(done)
     assert done.returncode == 1
 

@@ -20,7 +20,7 @@ from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.delta import OtherSide, of_document, of_manifests
 from trainenv.archives.manifest import LONGEST, SHORTENED, Manifest
 from trainenv.archives.packing import describe
-from trainenv.archives.sources import LocalFile
+from trainenv.archives.sources import LocalFile, at_once
 from trainenv.archives.tails import read_tail
 from trainenv.environments.environment import Environment
 from trainenv.errors import ArchiveError, EnvironmentBusyError, UsageError, VerificationError
@@ -102,7 +102,8 @@ def _read(file: Path) -> OtherSide | None:
     try:
         if file.stat().st_size > _LARGEST:
             return None
-        return from_bytes(file.read_bytes())
+        with open(file, "rb", opener=at_once) as stream:
+            return from_bytes(stream.read())
     except OSError:
         return None
 

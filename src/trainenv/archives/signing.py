@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainenv.archives import programs
+from trainenv.archives.sources import at_once
 from trainenv.errors import ArchiveError, UsageError
 
 NAMESPACE = "trainenv"
@@ -221,7 +222,7 @@ def _said(done: subprocess.CompletedProcess[bytes]) -> str:
 @contextmanager
 def _opened(archive: Path) -> Iterator[int]:
     try:
-        descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = at_once(os.fspath(archive), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise ArchiveError(f"{archive} can't be read", cause=error.strerror or str(error)) from None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -48,9 +49,14 @@ class LocalFile:
         self.name = os.fspath(path)
         try:
             self._file = open(path, "rb", buffering=0, opener=at_once)  # noqa: SIM115
-            self.size = os.fstat(self._file.fileno()).st_size
+            state = os.fstat(self._file.fileno())
         except OSError as error:
             raise self._unreadable(error) from None
+        if stat.S_ISFIFO(state.st_mode):
+            self.close()
+            hint = "Write what comes out of it into a file first"
+            raise ArchiveError(f"{self.name} can't be read", cause="it is a pipe", hint=hint)
+        self.size = state.st_size
 
     def read(self, start: int, length: int) -> bytes:
         try:
