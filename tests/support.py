@@ -9,6 +9,7 @@ import datetime
 import hashlib
 import http.server
 import io
+import itertools
 import json
 import os
 import socket
@@ -380,23 +381,34 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return folder / "ca.pem", both
 
 
+def _files_under(place: Path) -> Iterator[Path]:
+    """``place`` itself, or every file and link under it, but for folders that vanish meanwhile."""
+    if not place.is_dir():
+        yield place
+        return
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for folder, folders, files in os.walk(place, onerror=failed):
+        yield from (Path(folder, name) for name in files)
+        yield from (link for name in folders if (link := Path(folder, name)).is_symlink())
+
+
 def holders_of_secret(secret: str, *places: Path) -> list[str]:
     """Every file under ``places`` that holds ``secret``, plainly or packed in zstd, in its bytes, name or link."""
     import zstandard
 
     needles = {secret.encode(), urllib.parse.quote(secret, safe="").encode()}
     found = []
-    for place in places:
-        files = [place] if place.is_file() else [item for item in place.rglob("*") if not item.is_dir()]
-        for file in files:
-            try:
-                data = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
-            except FileNotFoundError:  # Tests beside this one work in the same cache.
-                continue
-            if file.name.endswith(".zst") and not file.is_symlink():
-                with file.open("rb") as stream:
-                    reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-                    data += reader.read()
-            if any(needle in data + os.fsencode(file.name) for needle in needles):
-                found.append(str(file))
+    for file in itertools.chain.from_iterable(map(_files_under, places)):
+        try:
+            data = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+        except FileNotFoundError:  # Tests beside this one work in the same cache.
+            continue
+        if file.name.endswith(".zst") and not file.is_symlink():
+            data += zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+        if any(needle in data + os.fsencode(file.name) for needle in needles):
+            found.append(str(file))
     return found
