@@ -87,8 +87,11 @@ def test_uv_goes_through_the_proxy_as_well(tmp_path: Path, shared_cache: Path, m
         pip_settings.cache_clear()
         place = _workspace(tmp_path, f'channels = ["host"]\nproxy = "{proxy.url}"\ncache_dir = "{shared_cache}"')
         (tmp_path / "requirements.txt").write_text("greeter\n")
-        place.create("one", f"python={python_here()}", files=[tmp_path / "requirements.txt"])
-    assert any(url.endswith(wheel.name) for url, _ in proxy.requests)
+        one = place.create("one", f"python={python_here()}", files=[tmp_path / "requirements.txt"])
+        assert any(url.endswith(wheel.name) for url, _ in proxy.requests)
+        proxy.requests.clear()
+        place.create("two", files=[one.prefix / "conda-meta/trainenv/pixi.lock"])
+    assert not proxy.requests, "the cache has it, with its hash"
 
 
 @pytest.mark.parametrize("told", ["setting", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "condarc"])

@@ -54,6 +54,11 @@ class WheelProgress:
             self._installed.add(name)
             self._step.advance(self._sizes.get(name, 0))
 
+    def hear_linked(self, line: str) -> None:
+        """Take one line of a uv that fetches nothing: what it calls uncached it finds in its cache after all."""
+        if not line.startswith("DEBUG"):
+            self.hear(line)
+
     def finish(self) -> None:
         """Say what came of it."""
         self._step.conclude(
@@ -66,6 +71,7 @@ class WheelProgress:
     def _came(self, name: str) -> None:
         if name in self._awaited:
             self._awaited.remove(name)
-            self._fetched += 1
-            self._downloaded += self._sizes.get(name, 0) if name in self._remote else 0
+            if name in self._remote:
+                self._fetched += 1
+                self._downloaded += self._sizes.get(name, 0)
             self._step.advance(self._sizes.get(name, 0))

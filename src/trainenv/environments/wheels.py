@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from trainenv.channels.access import Access
@@ -21,8 +20,8 @@ from trainenv.environments.wheel_progress import WheelProgress
 from trainenv.errors import DiskFullError, InstallError
 from trainenv.progress import Reporter
 
-if TYPE_CHECKING:
-    pass
+_Outcome = tuple[int, str]
+"""An exit code of uv, and its standard error."""
 
 
 def install(
@@ -50,37 +49,49 @@ def install(
     ):
         arguments = ["pip", "install", "-r", str(pylock), *interpreter(prefix), *options, *uv_options(folder)]
         progress = WheelProgress(step, {wheel.name: wheel.size or 0 for wheel in new}, remote)
-        code, output = run_uv(
-            arguments,
-            cache_dir=cache_dir,
-            folder=folder,
-            keep_open=(*keep_open, *descriptors),
-            on_line=progress.hear,
-            access=access,
-            own_variables=variables,
-        )
-        if code == 0 and (names := _poisoned(prefix, output, cache_dir)):
-            reporter.notice(f"{', '.join(names)} was damaged in uv's cache: it is fetched again")
-            run_uv(["cache", "clean", *names], cache_dir=cache_dir, access=access)
-            code, output = run_uv(
-                [*arguments, *(option for name in names for option in ("--reinstall-package", name))],
+
+        def run(*more: str, on_line: Callable[[str], None], own: Mapping[str, str] | None = variables) -> _Outcome:
+            return run_uv(
+                [*arguments, *more],
                 cache_dir=cache_dir,
                 folder=folder,
                 keep_open=(*keep_open, *descriptors),
+                on_line=on_line,
                 access=access,
-                own_variables=variables,
+                own_variables=own,
             )
+
+        code, output = 1, ""
+        if not any(wheel.is_source for wheel in new):
+            # Of each file of a lock uv asks the server anew, also where the cache has it, with its hash.
+            code, output = run(on_line=progress.hear_linked, own={**(variables or {}), "UV_OFFLINE": "1"})
+        if code != 0 and not _began_to_link(output):
+            code, output = run(on_line=progress.hear)
+        if code == 0 and (names := _poisoned(prefix, output, cache_dir)):
+            reporter.notice(f"{', '.join(names)} was damaged in uv's cache: it is fetched again")
+            run_uv(["cache", "clean", *names], cache_dir=cache_dir, access=access)
+            again = [word for name in names for word in ("--reinstall-package", name)]
+            code, output = run(*again, on_line=progress.hear)
             if code == 0:
                 wheel_health.accept(_just_installed(prefix, output), cache_dir)
         progress.finish()
     if code != 0:
-        if "No space left" in output or "os error 28" in output:
+        if _is_full(output):
             raise DiskFullError(
                 "no space left for the PyPI packages",
                 cause=f"the disk of {prefix.parents[3]} or of {cache_dir} is full",
                 hint="Free some (`trainenv clean` helps); nothing was changed",
             )
         raise install_error(output, access)
+
+
+def _began_to_link(output: str) -> bool:
+    """Whether uv failed with files in the prefix, which it takes for a whole package the next time."""
+    return "Failed to install" in output or _is_full(output)
+
+
+def _is_full(output: str) -> bool:
+    return "No space left" in output or "os error 28" in output
 
 
 def uninstall(prefix: Path, names: Sequence[str], *, cache_dir: Path, keep_open: tuple[int, ...]) -> None:
