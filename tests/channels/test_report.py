@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests import support
-from tests.conftest import RunCommand
+from tests.conftest import MakeWorkspace, RunCommand
 from trainenv import Workspace
 
 SECRET = "s3cret-word"
@@ -82,7 +84,6 @@ def test_uv_s_own_default_is_tried_where_nobody_names_an_index(
     monkeypatch: pytest.MonkeyPatch, workspace: Workspace, trainenv: RunCommand
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", support.refusing())
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     state, text = _examined(workspace, trainenv)["package index"][-1]
     assert state == "warning"
     assert "Connection refused" in text
@@ -95,3 +96,31 @@ def test_a_cache_that_can_not_be_written_is_said(
     monkeypatch.setenv("TRAINENV_CACHE_DIR", "/proc/self/cache")
     ((state, text),) = _examined(workspace, trainenv)["package cache"]
     assert (state, text.endswith("cache can't be written")) == ("error", True)
+
+
+def test_channels_and_indexes_are_tried_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_workspace: MakeWorkspace, trainenv: RunCommand
+) -> None:
+    all_asked = threading.Barrier(3)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            try:
+                all_asked.wait(3)
+            except threading.BrokenBarrierError:
+                self.send_error(503)
+            else:
+                self.send_response(200)
+                self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with support.running(Handler) as url:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{url}/one")
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{url}/two")
+        found = _examined(make_workspace(settings=f'channels = ["{url}/channel"]'), trainenv)
+    states = {text.split(" ")[0]: state for name in ("channel", "package index") for state, text in found[name]}
+    assert {states[f"{url}/{name}"] for name in ("channel", "one", "two")} == {"ok"}, found

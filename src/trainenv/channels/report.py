@@ -7,7 +7,7 @@ import re
 import ssl
 import tempfile
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -115,12 +115,21 @@ def _status(url: str, access: Access) -> str | None:
 
 
 def observations(settings: Settings) -> Iterator[Observation]:
-    """What this machine and user say of channels and network, each tried; for ``trainenv doctor``."""
-    for look in (_condarc, _secrets, _roots, _proxies, _offline, _channels, _indexes):
-        try:
-            yield from look(settings)
-        except TrainenvError as error:
-            yield look.__name__.strip("_"), "error", str(error)
+    """What this machine and user say of channels and network, each tried; for ``trainenv doctor``.
+
+    All are tried at once: behind a dead proxy each would have to be waited for.
+    """
+    looks = (_condarc, _secrets, _roots, _proxies, _offline, _channels, _indexes)
+    with ThreadPoolExecutor(max_workers=len(looks)) as pool:
+        for found in [pool.submit(_observed, look, settings) for look in looks]:
+            yield from found.result()
+
+
+def _observed(look: Callable[[Settings], Iterator[Observation]], settings: Settings) -> list[Observation]:
+    try:
+        return list(look(settings))
+    except TrainenvError as error:
+        return [(look.__name__.strip("_"), "error", str(error))]
 
 
 def _condarc(settings: Settings) -> Iterator[Observation]:
@@ -213,12 +222,11 @@ def _indexes(settings: Settings) -> Iterator[Observation]:
     access = Access.of(condarc.applied(settings))
     learn_indexes(access)
     every_one_answers = not access.offline
-    for address, origin in dict.fromkeys(named_indexes()):
+    named = list(dict.fromkeys(named_indexes()))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        problems = list(pool.map(lambda item: _index_problem(item[0], access), named))
+    for (address, origin), problem in zip(named, problems, strict=True):
         clean = without_credentials(address)
-        if "://" not in address or address.startswith("file:"):
-            problem = None if Path(unquote(urlsplit(address).path) or address).expanduser().exists() else "is not there"
-        else:
-            problem = None if access.offline else _status(f"{clean.rstrip('/')}/", access)
         text = f"{clean}: {problem} ({origin})" if problem else f"{clean} ({origin})"
         yield "package index", "warning" if problem else "ok", text
         every_one_answers = every_one_answers and not problem
@@ -228,6 +236,17 @@ def _indexes(settings: Settings) -> Iterator[Observation]:
         yield "package index", "warning" if problem else "ok", text
 
 
+def _index_problem(address: str, access: Access) -> str | None:
+    if "://" not in address or address.startswith("file:"):
+        place = Path(unquote(urlsplit(address).path) or address).expanduser()
+        return None if place.exists() else "is not there"
+    return None if access.offline else _status(f"{without_credentials(address).rstrip('/')}/", access)
+
+
+_IMPATIENT = {"UV_HTTP_RETRIES": "0", "UV_HTTP_CONNECT_TIMEOUT": "4", "UV_HTTP_TIMEOUT": "10"}
+"""uv's variables, in seconds, for a question whose answer may be that nobody answers."""
+
+
 def _refused_to_uv(access: Access) -> str | None:
     """Why uv, with all settings in force, can't ask the indexes for a package; None where it can.
 
@@ -235,7 +254,9 @@ def _refused_to_uv(access: Access) -> str | None:
     """
     command = ["pip", "compile", "--no-deps", *uv_options(), "-"]
     with tempfile.TemporaryDirectory() as folder:
-        code, output = run_uv(command, cache_dir=Path(folder), standard_input="pip\n", access=access)
+        code, output = run_uv(
+            command, cache_dir=Path(folder), standard_input="pip\n", access=access, own_variables=_IMPATIENT
+        )
     if code == 0 or "No solution found" in output:
         return None
     lines = [re.sub(r"^\W*(?:cause: |error: )?", "", line).strip() for line in output.splitlines() if line.strip()]
