@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import random
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,14 @@ import pytest
 import zstandard
 
 from tests.archives.conftest import BIG_BINARY, extract, make_prefix, pack, snapshot, unpack
-from tests.archives.test_damage import _forge, _parts
+from tests.archives.rows import Row
+from tests.archives.test_damage import Edit, _forge, _on_rows, _parts
 from tests.conftest import RunCommand
 from trainenv import Workspace, archives, locks
 from trainenv.archives import machine, reading
 from trainenv.archives.delta import of_manifests
-from trainenv.archives.manifest import DELTA_NOTE, Manifest, relocation_json
+from trainenv.archives.manifest import Manifest, relocation_json
+from trainenv.archives.members import DELTA_NOTE
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import SilentReporter
 from trainenv.relocation import PLACEHOLDER
@@ -179,7 +179,7 @@ def test_a_damaged_file_in_the_archive_that_is_named(
     manifest = archives.read_manifest(first)
     with reading.opened(first) as (_, _, frames):
         victim = next(file for file in manifest.files if file.path == BIG_BINARY)
-        broken[frames[victim.frame].start + 2000] ^= 1
+        broken[frames[reading.frames_of(manifest.files, [victim], frames)[0]].start + 2000] ^= 1
     (tmp_path / "broken").write_bytes(broken)
     with pytest.raises(ArchiveError, match="broken is damaged"):
         _unpack(place, delta, "second", tmp_path / "broken")
@@ -303,13 +303,12 @@ def test_what_is_no_manifest_is_said_to_be_none(content: bytes, tmp_path: Path) 
 # Hostile ones
 
 
-def _first_absent(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = next(file for file in document["files"] if file.get("absent") and "occurrences" not in file)
-    return found
+def _first_absent(by_path: dict[str, Row]) -> Row:
+    return next(row for row in by_path.values() if row["kind"] == "a" and "occurrences" not in row)
 
 
-def _other_content(document: dict[str, Any]) -> None:
-    _first_absent(document)["sha256"] = "0" * 16
+def _of_first_absent(field: str, value: Any) -> Edit:
+    return _on_rows(lambda _, by_path: _first_absent(by_path).update({field: value}))
 
 
 def _other_proof(document: dict[str, Any]) -> None:
@@ -320,51 +319,31 @@ def _no_against(document: dict[str, Any]) -> None:
     del document["against"]
 
 
-def _whole_digest(document: dict[str, Any]) -> None:
-    _first_absent(document)["sha256"] = "0" * 64
-
-
-def _short_digest_in_tar(document: dict[str, Any]) -> None:
-    found = next(file for file in document["files"] if file["kind"] == "file" and not file.get("absent"))
-    found["sha256"] = found["sha256"][:16]
-
-
-def _absent_folder(document: dict[str, Any]) -> None:
-    found = next(file for file in document["files"] if file["kind"] == "folder")
-    found["absent"] = True
-
-
-def _absent_and_placed(document: dict[str, Any]) -> None:
-    _first_absent(document)["frame"] = 0
-
-
-def _absent_outside(document: dict[str, Any]) -> None:
-    _first_absent(document)["path"] = "../../evil"
-
-
 def _bad_names(document: dict[str, Any]) -> None:
     document["against"]["names"] = [1]
 
 
-def _huge(document: dict[str, Any]) -> None:
-    _first_absent(document)["size"] = 1 << 62
+FORGERIES: dict[str, Edit] = {
+    "another content": _of_first_absent("sha256", "0" * 10),
+    "more digits than there may be": _of_first_absent("sha256", "0" * 64),
+    "outside": _of_first_absent("name", ".."),
+    "huge": _of_first_absent("size", 1 << 61),
+    "too large": _of_first_absent("size", 1 << 62),
+    "an absent folder": _on_rows(lambda members, _: members[0].update(kind="a", size=0, sha256="0" * 10)),
+    "fewer digits in the tar": _on_rows(lambda _, by_path: by_path[DELTA_NOTE].update(sha256="0" * 10)),
+    "absent and in the tar": _on_rows(lambda _, by_path: _first_absent(by_path).update(kind="f", sha256="0" * 64)),
+    "an absent tool": _on_rows(lambda _, by_path: by_path["bin/conda-unpack"].update(kind="a", sha256="0" * 10)),
+    "another proof": _other_proof,
+    "no proof": _no_against,
+    "bad names": _bad_names,
+}
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        *(_other_content, _other_proof, _no_against, _whole_digest, _short_digest_in_tar, _absent_folder),
-        *(_absent_and_placed, _absent_outside, _bad_names, _huge),
-    ],
-)
-def test_a_forged_delta_is_refused(
-    place: Workspace, first: Path, delta: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], None]
-) -> None:
+@pytest.mark.parametrize("edit", FORGERIES.values(), ids=FORGERIES.keys())
+def test_a_forged_delta_is_refused(place: Workspace, first: Path, delta: Path, tmp_path: Path, edit: Edit) -> None:
     _unpack(place, first, "first")
     manifest, contents = _parts(delta)
     forged = tmp_path / "forged.tar.zst"
-    document = json.loads(manifest.to_json())
-    edit(copy.deepcopy(document))
     _forge(forged, manifest, contents, edit_document=edit)
     listing = {path: path.lstat().st_mode for path in sorted(tmp_path.rglob("*"))}
     with pytest.raises(ArchiveError):
@@ -398,6 +377,6 @@ def test_flipped_bits_never_give_another_environment(
 
 def test_the_other_side_counts_no_tools(first: Path) -> None:
     manifest: Manifest = archives.read_manifest(first)
-    tools = {file.sha256 for file in manifest.files if file.is_tool}
-    assert not any(map(of_manifests([manifest]).has, tools))
+    there = of_manifests([manifest])
+    assert not any(there.has(file.sha256, file.size) for file in manifest.files if file.is_tool)
     assert relocation_json(PLACEHOLDER, manifest.files)

@@ -197,6 +197,10 @@ def edit(rng: random.Random, document: Any) -> None:
         holder[key] = copy.deepcopy(other[its])
     elif how == 3 and isinstance(holder, list):
         holder.insert(rng.randrange(len(holder) + 1), copy.deepcopy(holder[key]))
+    elif isinstance(holder[key], str) and len(holder[key]) > 1:
+        at = rng.randrange(len(holder[key]))
+        letter = rng.choice(["", *"/.dfla0A\0", holder[key][at - 1]])
+        holder[key] = holder[key][:at] + letter + holder[key][at + 1 :]
     elif isinstance(holder[key], int):
         holder[key] += rng.choice([-1, 1, 512, 1 << 31])
     else:
@@ -206,9 +210,9 @@ def edit(rng: random.Random, document: Any) -> None:
 def content_of(document: dict[str, Any]) -> list[Any]:
     """What an archive says of its files; the rest, and whose they are, does not change what is unpacked."""
     files = document.get("files")
-    if not isinstance(files, list):
+    if not isinstance(files, dict):
         return [files]
-    return [{**file, "owner": ""} if isinstance(file, dict) else file for file in files]
+    return [(name, column) for name, column in files.items() if name not in ("owners", "owned")]
 
 
 def test_manifests_that_lie_with_a_right_hash(

@@ -152,7 +152,7 @@ def test_a_known_file_is_not_read_again_and_its_frame_neither(place: Workspace, 
     manifest = archives.read_manifest(archive)
     with reading.opened(archive) as (_, _, frames):
         victim = next(file for file in manifest.files if file.path == NOISE)
-        damaged[frames[victim.frame].start + 100] ^= 0xFF
+        damaged[frames[reading.frames_of(manifest.files, [victim], frames)[0]].start + 100] ^= 0xFF
     copy = archive.with_name("damaged.tar.zst")
     copy.write_bytes(damaged)
     second = _unpack(place, copy, "second")

@@ -18,6 +18,7 @@ import zstandard
 from tests.archives.conftest import BIG_BINARY, BIG_TEXT, BINARY, extract, make_prefix, pack, snapshot, unpack
 from trainenv import archives, relocation
 from trainenv.archives import formats, frames, writing
+from trainenv.archives.reading import frames_of
 from trainenv.archives.sources import LocalFile
 from trainenv.archives.tails import read_tail
 from trainenv.errors import ArchiveError, RelocationError
@@ -139,15 +140,17 @@ def test_bsdtar_unpacks_what_gnu_tar_unpacks(small_archive: Path, tmp_path: Path
 
 
 def test_a_frame_alone_gives_its_members(small_archive: Path) -> None:
-    """Random access: the manifest says in which frame a member begins, and how far in."""
+    """Random access: the sizes of members and frames say in which frame a member begins, and how far in."""
     with closing(LocalFile(small_archive)) as source:
         _, table = read_tail(source)
         raw = small_archive.read_bytes()
-        for member in archives.read_manifest(small_archive).files:
-            frame = table[member.frame]
+        files = archives.read_manifest(small_archive).files
+        for member in files:
+            index = frames_of(files, [member], table)[0]
+            frame, offset = table[index], files.begins[member.number] - sum(each.size for each in table[:index])
             content = zstandard.ZstdDecompressor().decompress(raw[frame.start : frame.start + frame.compressed])
             if member.kind == "file" and member.size < 10_000:
-                with tarfile.open(fileobj=io.BytesIO(content[member.offset :])) as tar:
+                with tarfile.open(fileobj=io.BytesIO(content[offset:])) as tar:
                     found = tar.next()
                 assert found is not None
                 assert (found.name, found.size) == (member.path, member.size)

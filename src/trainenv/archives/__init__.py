@@ -8,7 +8,8 @@ relocated in one pass as well::
 
 The format is written down in ``docs/internals/archive-format.md``. The layers, from below:
 ``sources`` (where the bytes come from), ``tarformat`` (headers), ``codecs`` and ``frames`` (the tar in pieces),
-``seektable`` and ``footer`` under ``tails`` (how the file ends), ``hashing``, ``manifest`` and its ``checks``;
+``seektable`` and ``footer`` under ``tails`` (how the file ends), ``hashing``, ``members``,
+``columns``, ``manifest`` and its ``checks``;
 ``inventory`` (what is in a prefix) and ``contents`` (what of it is packed: ``editable``, ``links``, ``selection``),
 ``canonical`` (what a file's stored content is) under ``canonical_files``, ``formats`` (which one is meant) and
 ``writing``, ``packing``, with ``delta`` and ``machine`` (what the other side has); ``local_files``,
@@ -22,7 +23,8 @@ from trainenv.archives.contents import Choice
 from trainenv.archives.editable import Editable
 from trainenv.archives.formats import FORMATS, chosen
 from trainenv.archives.hosts import Host, HostCheck, host_checks, read_host, this_host
-from trainenv.archives.manifest import Archive, File, HostNeeds, Manifest, Package
+from trainenv.archives.manifest import Archive, HostNeeds, Manifest, Package
+from trainenv.archives.members import File, Files
 from trainenv.archives.packing import pack
 from trainenv.archives.selection import Filter
 from trainenv.archives.unpacking import open_archive, read_manifest, unpack, unpack_environment, verify_archive
@@ -33,6 +35,7 @@ __all__ = [
     "Choice",
     "Editable",
     "File",
+    "Files",
     "Filter",
     "Host",
     "HostCheck",

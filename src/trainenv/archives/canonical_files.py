@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainenv.archives import tarformat
 from trainenv.archives.canonical import Canonicaliser, read_records
+from trainenv.archives.columns import compact
 from trainenv.archives.inventory import source_of
 from trainenv.archives.manifest import PREFIX_FILE, RELOCATION_FILE
 from trainenv.archives.windows import in_memory
@@ -27,8 +27,8 @@ class CanonicalFile:
     """A file and its canonical content, of ``size`` bytes, which ``blocks`` makes.
 
     ``data`` is what was read of the file itself and ``whole`` the content, both None for a big one. ``status`` is as it
-    was then, ``mtime`` in whole seconds, ``occurrences`` as JSON has it. It is ``verbatim`` if the content is what the
-    file has.
+    was then, ``mtime`` in whole seconds, ``occurrences`` the text of their JSON. It is ``verbatim`` if the content is
+    what the file has.
     """
 
     place: str
@@ -36,7 +36,7 @@ class CanonicalFile:
     mode: int
     mtime: int
     size: int
-    occurrences: Mapping[str, Any] | None
+    occurrences: str | None
     verbatim: bool
     data: bytes | None
     whole: bytes | None
@@ -75,7 +75,7 @@ class CanonicalFiles:
             if len(data) != status.st_size or _differ(status, os.fstat(descriptor)):
                 raise ChangedError(path)
             whole, found = self._canonicaliser.whole(path, data)
-            plain = None if found is None else found.to_json()
+            plain = None if found is None else compact(found.to_json())
             verbatim = whole is data or whole == data
             return CanonicalFile(
                 place, status, mode, mtime, len(whole), plain, verbatim, data, whole, lambda: iter((whole,))
@@ -92,7 +92,7 @@ class CanonicalFiles:
             if made != size:
                 raise ChangedError(path)
 
-        plain = None if found is None else found.to_json()
+        plain = None if found is None else compact(found.to_json())
         return CanonicalFile(place, status, mode, mtime, size, plain, found is None, None, None, exactly)
 
 

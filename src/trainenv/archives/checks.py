@@ -7,23 +7,23 @@ a folder, links lead nowhere outside, sizes and positions add up to exactly what
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 
 from trainenv.archives import tarformat
 from trainenv.archives.frames import Frame
 from trainenv.archives.manifest import (
-    CONDA_UNPACK,
     JOURNAL_FILE,
     MANIFEST_FILE,
     MANIFEST_SUM_FILE,
     PREFIX_FILE,
     RECORDS_DIR,
     RELOCATION_FILE,
-    File,
     Manifest,
     parse,
     relocation_json,
 )
+from trainenv.archives.members import CONDA_UNPACK, Files
 from trainenv.archives.sources import damaged
 from trainenv.archives.windows import in_memory
 from trainenv.errors import ArchiveError
@@ -32,6 +32,7 @@ from trainenv.relocation import PLACEHOLDER, Occurrences
 _LONGEST_COMPONENT = 255
 _LONGEST_PATH = 4095
 _NO_NAMES = frozenset(("", ".", ".."))
+_FIELDS = frozenset(Occurrences._fields)
 
 
 def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
@@ -42,17 +43,17 @@ def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
         raise damaged(archive, f"its manifest is wrong: {error}") from None
     try:
         _check_names(manifest.files)
-        for file in manifest.files:
-            if file.kind == "link":
-                check_link(file.path, file.target)
+        for number, target in manifest.files.targets.items():
+            check_link(manifest.files.path(number), target)
         _check_records(manifest.files)
         _check_absent(manifest)
-    except ValueError as error:
+        size = manifest.files.begins[-1] + len(tarformat.END)
+    except (ValueError, OverflowError) as error:
         raise ArchiveError(
             f"{archive} is refused", cause=str(error), hint="trainenv packs no such archive; nothing was unpacked"
         ) from None
-    if frames:
-        _check_positions(archive, manifest.files, frames)
+    if frames and size != sum(frame.size for frame in frames):
+        raise damaged(archive, "its frames hold more or less than its manifest lists")
     return manifest
 
 
@@ -97,57 +98,45 @@ def check_link(path: str, target: str) -> None:
         raise ValueError(f"the link {path!r} points to no possible path")
 
 
-def _check_names(files: Sequence[File]) -> None:
-    kinds: dict[str, str] = {"": "folder"}
-    for file in files:
-        check_path(file.path)
-        if file.path in kinds:
-            raise ValueError(f"it has {file.path!r} twice")
-        if kinds.get(file.path.rpartition("/")[0]) != "folder":
-            raise ValueError(f"{file.path!r} does not lie in a folder of the archive")
-        if file.path in (PREFIX_FILE, JOURNAL_FILE, MANIFEST_FILE, MANIFEST_SUM_FILE):
-            raise ValueError(f"{file.path!r} can't be a member")
-        kinds[file.path] = file.kind
+def _check_names(files: Files) -> None:
+    """Each path names something below the prefix, another one each; what must be there is."""
+    found: list[set[str]] = [set() for _ in files.places]
+    is_plain = [place.isascii() and len(place) <= _LONGEST_PATH - _LONGEST_COMPONENT for place in files.places]
+    for number, (name, folder) in enumerate(zip(files.names, files.folders, strict=True)):
+        if name in found[folder]:
+            raise ValueError(f"it has {files.path(number)!r} twice")
+        found[folder].add(name)
+        is_usual = name not in _NO_NAMES and name.isascii() and "\0" not in name and len(name) <= _LONGEST_COMPONENT
+        if not (is_usual and is_plain[folder]):
+            check_path(files.path(number))
+    for path in (PREFIX_FILE, JOURNAL_FILE, MANIFEST_FILE, MANIFEST_SUM_FILE):
+        if files.find(path) is not None:
+            raise ValueError(f"{path!r} can't be a member")
     for path, kind in ((RECORDS_DIR, "folder"), (CONDA_UNPACK, "file"), (RELOCATION_FILE, "file")):
-        if kinds.get(path) != kind:
+        there = files.find(path)
+        if there is None or there.kind != kind:
             raise ValueError(f"it lacks {path!r}")
 
 
-def _check_records(files: Sequence[File]) -> None:
+def _check_records(files: Files) -> None:
     """The records of occurrences must be usable, and those that stay in the environment the same."""
-    for file in files:
-        if file.occurrences is not None:
-            try:
-                occurrences = Occurrences.from_json(dict(file.occurrences))
-                if occurrences.kind == "pyc" and not in_memory(file.path, file.size):
-                    raise ValueError("too big")
-            except (TypeError, ValueError, KeyError, AttributeError, IndexError):
-                raise ValueError(f"the prefix occurrences of {file.path!r} are wrong") from None
+    for number, text in files.occurrences.items():
+        path = files.path(number)
+        try:
+            values = json.loads(text)
+            occurrences = Occurrences.from_json(values)
+            if not values.keys() <= _FIELDS or (occurrences.kind == "pyc" and not in_memory(path, files.sizes[number])):
+                raise ValueError("too much")
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError):
+            raise ValueError(f"the prefix occurrences of {path!r} are wrong") from None
     content = relocation_json(PLACEHOLDER, files)
-    recorded = next(file for file in files if file.path == RELOCATION_FILE)
-    if recorded.sha256 != hashlib.sha256(content).hexdigest():
+    recorded = files.find(RELOCATION_FILE)
+    if recorded is None or recorded.sha256 != hashlib.sha256(content).hexdigest():
         raise ValueError(f"{RELOCATION_FILE!r} says something else than the manifest")
 
 
 def _check_absent(manifest: Manifest) -> None:
     """Only a delta lacks files, and never what the packer makes."""
-    for file in manifest.absent:
+    for file in manifest.files.absent():
         if manifest.against is None or file.is_tool or file.path == RELOCATION_FILE:
             raise ValueError(f"it lacks {file.path!r}")
-
-
-def _check_positions(archive: str, files: Sequence[File], frames: Sequence[Frame]) -> None:
-    """Members follow each other without gap or overlap through all the frames, as the manifest says."""
-    begins = [0]
-    for frame in frames:
-        begins.append(begins[-1] + frame.size)
-    position = 0
-    for file in files:
-        if file.absent:
-            continue
-        if file.frame >= len(frames) or begins[file.frame] + file.offset != position:
-            raise damaged(archive, f"manifest and frames disagree about {file.path!r}")
-        position += tarformat.header_size(file.path, file.kind, file.size, file.target)
-        position += file.size + tarformat.padding(file.size)
-    if position + len(tarformat.END) != begins[-1]:
-        raise damaged(archive, "its frames hold more or less than its manifest lists")

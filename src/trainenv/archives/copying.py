@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from trainenv.archives.canonical_files import ChangedError, LocalEnvironment
 from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.local_files import Candidate, LocalFiles
-from trainenv.archives.manifest import RECORDS_DIR, File
+from trainenv.archives.manifest import RECORDS_DIR
+from trainenv.archives.members import File
 from trainenv.errors import ArchiveError
 
 
@@ -41,15 +42,18 @@ class LocalCopy:
 
 def find_copies(
     files: Sequence[File], local: LocalFiles, index: ContentIndex, *, everywhere: Sequence[File]
-) -> dict[str, LocalCopy]:
-    """Which local files have the content of ``files``: those in their places, and for ``everywhere`` any other."""
-    found: dict[str, LocalCopy] = {}
+) -> dict[int, LocalCopy]:
+    """Which local files have the content of ``files``, by their numbers.
+
+    Those in their places, and for ``everywhere`` any other.
+    """
+    found: dict[int, LocalCopy] = {}
     for file in files:
         for candidate in local.candidates(file.path):
             if (copy := _copy(file, candidate, local, index)) is not None:
-                found[file.path] = copy
+                found[file.number] = copy
                 break
-    if left := [file for file in everywhere if file.path not in found]:
+    if left := [file for file in everywhere if file.number not in found]:
         found |= _found_anywhere(left, local, index)
     return found
 
@@ -81,7 +85,7 @@ def _is_canonical(file: File) -> bool:
     return file.occurrences is None and not file.path.startswith("conda-meta/") and not file.path.endswith(".pyc")
 
 
-def _found_anywhere(files: Sequence[File], local: LocalFiles, index: ContentIndex) -> dict[str, LocalCopy]:
+def _found_anywhere(files: Sequence[File], local: LocalFiles, index: ContentIndex) -> dict[int, LocalCopy]:
     """What lies in another place than its own, in any environment."""
     by_size: dict[int, list[File]] = {}
     by_name: dict[str, list[File]] = {}
@@ -90,13 +94,13 @@ def _found_anywhere(files: Sequence[File], local: LocalFiles, index: ContentInde
             by_size.setdefault(file.size, []).append(file)
         else:
             by_name.setdefault(os.path.basename(file.path), []).append(file)
-    found: dict[str, LocalCopy] = {}
+    found: dict[int, LocalCopy] = {}
     for candidate in local.all():
         if candidate.path.startswith(f"{RECORDS_DIR}/"):
             continue
         for file in (*by_size.get(candidate.status.st_size, ()), *by_name.get(os.path.basename(candidate.path), ())):
-            if file.path not in found and (copy := _copy(file, candidate, local, index)) is not None:
-                found[file.path] = copy
+            if file.number not in found and (copy := _copy(file, candidate, local, index)) is not None:
+                found[file.number] = copy
         if len(found) == len(files):
             break
     return found

@@ -8,23 +8,32 @@ sha256 over all of them in full proves that what was found in their place is rig
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
-from trainenv.archives.manifest import SHORTENED, Against, File, Manifest
+from trainenv.archives.columns import SHORTENED
+from trainenv.archives.manifest import Against, Manifest
+from trainenv.archives.members import File
+
+DIGITS = 16
+"""How many digits of a sha256 are enough to say that a file is there, whatever its size."""
 
 
 @dataclass(frozen=True)
 class OtherSide:
-    """What is there already: the contents, by the first digits of their sha256, of the environments ``names``."""
+    """What is there already: the contents, by the first ``DIGITS`` digits of their sha256, of environments ``names``.
+
+    Of ``others`` only ``SHORTENED`` digits are known, and the size.
+    """
 
     names: tuple[str, ...]
     contents: frozenset[str]
+    others: frozenset[tuple[str, int]] = frozenset()
 
-    def has(self, sha256: str) -> bool:
+    def has(self, sha256: str, size: int) -> bool:
         """Whether a file of this canonical content is there."""
-        return sha256[:SHORTENED] in self.contents
+        return sha256[:DIGITS] in self.contents or (sha256[:SHORTENED], size) in self.others
 
 
 class Everything(OtherSide):
@@ -33,56 +42,36 @@ class Everything(OtherSide):
     def __init__(self) -> None:
         super().__init__((), frozenset())
 
-    def has(self, sha256: str) -> bool:
+    def has(self, sha256: str, size: int) -> bool:
         return True
 
 
 def of_manifests(manifests: Iterable[Manifest]) -> OtherSide:
     """The other side that has the environments of ``manifests``."""
     listed = list(manifests)
+
+    def files() -> Iterator[File]:
+        return chain.from_iterable(manifest.files.of_environment() for manifest in listed)
+
     return OtherSide(
         tuple(dict.fromkeys(manifest.name for manifest in listed)),
-        frozenset(
-            file.sha256[:SHORTENED]
-            for manifest in listed
-            for file in manifest.files
-            if file.kind == "file" and not file.is_tool
-        ),
+        frozenset(file.sha256[:DIGITS] for file in files() if len(file.sha256) >= DIGITS),
+        frozenset((file.sha256, file.size) for file in files() if len(file.sha256) < DIGITS),
     )
-
-
-def of_document(document: bytes) -> OtherSide:
-    """The other side that has the environment of an archive, by its manifest as it stands there.
-
-    No file is looked at more than it must, as there are many. Raises ``ValueError`` for what is no manifest.
-    """
-    try:
-        values = json.loads(document)
-        contents = frozenset(
-            file["sha256"][:SHORTENED]
-            for file in values["files"]
-            if file["kind"] == "file" and file.get("owner") != "trainenv"
-        )
-        return OtherSide((str(values["name"]),), contents)
-    except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"its manifest is wrong: {error!r}") from None
 
 
 def shortened(manifest: Manifest, against: OtherSide) -> Manifest:
     """``manifest``, whose absent files have their sha256 in full, as the delta against ``against`` has it."""
-    files = tuple(_shortened(file) if file.absent and file.occurrences is None else file for file in manifest.files)
-    return replace(manifest, files=files, against=Against(against.names, proof(manifest.absent)))
-
-
-def _shortened(file: File) -> File:
-    """What ``replace`` would make, in a fifth of the time."""
-    digest = file.sha256[:SHORTENED]
-    return File(file.path, "file", file.mode, file.mtime, 0, 0, file.size, digest, file.owner, absent=True)
+    proven = Against(against.names, proof(manifest.files.absent()))
+    return replace(manifest, files=manifest.files.with_digits(SHORTENED), against=proven)
 
 
 def proof(absent: Iterable[File]) -> str:
     """The sha256 of the sha256 in full of all ``absent`` files, in their order."""
-    return hashlib.sha256("".join(f"{file.sha256}\n" for file in absent).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for file in absent:
+        digest.update(f"{file.sha256}\n".encode())
+    return digest.hexdigest()
 
 
 def note(name: str, against: OtherSide) -> bytes:

@@ -12,22 +12,11 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from trainenv.archives.frames import FrameWriter
-from trainenv.archives.manifest import LONGEST, MANIFEST_FILE, MANIFEST_SUM_FILE, PREFIX_FILE, File, Manifest
+from trainenv.archives.manifest import LONGEST, MANIFEST_FILE, MANIFEST_SUM_FILE, PREFIX_FILE, Manifest
+from trainenv.archives.members import File
 from trainenv.archives.sources import damaged
-from trainenv.archives.tarformat import header_size, padding
 from trainenv.archives.windows import BLOCK
 from trainenv.errors import ArchiveError
-
-
-class Nowhere:
-    """Takes frames that nobody needs: what is left of a tar whose members go elsewhere."""
-
-    def add(self, parts: list[bytes], size: int) -> None: ...
-
-    def finish(self, manifest: bytes) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class FolderWriter:
@@ -35,12 +24,11 @@ class FolderWriter:
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
-        self._cuts = FrameWriter(Nowhere())
         self._folders: list[tuple[str, int, int]] = []
 
     def member(
         self, path: str, kind: str, mode: int, mtime: int, size: int = 0, target: str = "", blocks: Iterable[bytes] = ()
-    ) -> tuple[int, int]:
+    ) -> None:
         place = self._root + "/" + path
         if kind == "folder":
             self._folders.append((place, mode, mtime))
@@ -50,14 +38,8 @@ class FolderWriter:
             os.utime(place, (mtime, mtime), follow_symlinks=False)
         else:
             self._write(place, mode, mtime, blocks)
-        total = header_size(path, kind, size, target) + size + padding(size)
-        found = self._cuts.begin_member(total)
-        self._cuts.pass_over(total)
-        self._cuts.end_member(total)
-        return found
 
-    def end_package(self) -> None:
-        self._cuts.end_package()
+    def end_package(self) -> None: ...
 
     def finish(self, manifest: bytes) -> None:
         digest = hashlib.sha256(manifest).hexdigest()

@@ -82,16 +82,14 @@ class FrameWriter:
         self._sink = sink
         self._parts: list[bytes] = []
         self._filled = 0
-        self._begun = 0
 
-    def begin_member(self, size: int) -> tuple[int, int]:
-        """Where (frame, offset in it) the next member begins, which is ``size`` bytes in all.
+    def begin_member(self, size: int) -> None:
+        """Close the frame if the next member, which is ``size`` bytes in all, does not fit into it.
 
-        A member that fits no frame has its frames for itself.
+        One that fits no frame has its frames for itself.
         """
         if self._filled and self._filled + size > FRAME_SIZE:
             self.end_frame()
-        return self._begun, self._filled
 
     def write(self, block: bytes) -> None:
         """Append to the tar; frames that are full are handed on."""
@@ -103,14 +101,6 @@ class FrameWriter:
             block = block[room:]
         self._parts.append(block)
         self._filled += len(block)
-
-    def pass_over(self, size: int) -> None:
-        """Cut as if ``size`` bytes had been written."""
-        while self._filled + size > FRAME_SIZE:
-            size -= FRAME_SIZE - self._filled
-            self._filled = FRAME_SIZE
-            self.end_frame()
-        self._filled += size
 
     def end_member(self, size: int) -> None:
         """Close the frame if the member of ``size`` bytes had frames for itself."""
@@ -128,7 +118,6 @@ class FrameWriter:
             return
         self._sink.add(self._parts, self._filled)
         self._parts, self._filled = [], 0
-        self._begun += 1
 
 
 class PackedFrames:

@@ -144,13 +144,13 @@ def host_checks(
             for state in _warn_unless(fits)
         ]
     if host.free_bytes is not None:
-        wanted = (manifest.unpacked_bytes if new_bytes is None else new_bytes) + _MEAN_SLACK * len(manifest.files)
+        wanted = (manifest.files.bytes if new_bytes is None else new_bytes) + _MEAN_SLACK * len(manifest.files)
         state: State = "ok" if wanted <= host.free_bytes else "error"
         checks.append(
             HostCheck("disk space of", f"{_megabytes(wanted)} MB", f"{_megabytes(host.free_bytes)} MB left", state)
         )
     if target_prefix is not None and manifest.files:
-        longest = max((file.path for file in manifest.files), key=lambda path: len(os.fsencode(path)))
+        longest = max(map(manifest.files.path, range(len(manifest.files))), key=lambda path: len(os.fsencode(path)))
         length = len(os.fsencode(f"{target_prefix}/{longest}"))
         checks.append(
             HostCheck(

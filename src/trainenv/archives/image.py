@@ -15,7 +15,8 @@ from trainenv.archives import footer
 from trainenv.archives.formats import Form
 from trainenv.archives.frames import FRAME_SIZE
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
-from trainenv.archives.manifest import File, Manifest
+from trainenv.archives.manifest import Manifest
+from trainenv.archives.members import File
 from trainenv.archives.programs import required
 from trainenv.archives.sources import ByteSource, damaged
 from trainenv.archives.squashfs_tree import Node, Tree

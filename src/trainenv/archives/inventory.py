@@ -11,8 +11,6 @@ from pathlib import Path
 
 from trainenv.archives.activation import TOOLS, is_our_tool
 from trainenv.archives.manifest import (
-    CONDA_UNPACK,
-    DELTA_NOTE,
     JOURNAL_FILE,
     MANIFEST_FILE,
     MANIFEST_SUM_FILE,
@@ -20,6 +18,7 @@ from trainenv.archives.manifest import (
     RELOCATION_FILE,
     Package,
 )
+from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE
 from trainenv.environments import left_out
 from trainenv.environments.environment import why_none
 from trainenv.environments.records import CondaRecord, conda_records, pypi_distributions, python_version

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trainenv import locks
 from trainenv.archives.canonical_files import LocalEnvironment
-from trainenv.archives.manifest import File
+from trainenv.archives.members import File
 from trainenv.environments import environment
 from trainenv.errors import EnvironmentBusyError
 from trainenv.settings import Settings

@@ -1,7 +1,7 @@
 """What a machine has, as a small file to carry back: with it `pack --against` leaves out all that is there.
 
 The file is JSON in one zstd frame: ``manifest`` (1), ``environments`` (``name``, ``platform``, ``python``, ``files``
-and ``bytes`` of each) and ``contents``: of the canonical sha256 of all their files the first ``SHORTENED`` digits,
+and ``bytes`` of each) and ``contents``: of the canonical sha256 of all their files the first ``DIGITS`` digits,
 sorted, one after the other.
 """
 
@@ -17,8 +17,9 @@ from typing import Any
 from trainenv import locks
 from trainenv.archives.codecs import ZSTD
 from trainenv.archives.content_index import ContentIndex
-from trainenv.archives.delta import OtherSide, of_document, of_manifests
-from trainenv.archives.manifest import LONGEST, SHORTENED, Manifest
+from trainenv.archives.delta import DIGITS, OtherSide, of_manifests
+from trainenv.archives.manifest import LONGEST, Manifest, parse
+from trainenv.archives.members import File
 from trainenv.archives.packing import describe
 from trainenv.archives.sources import LocalFile, at_once
 from trainenv.archives.tails import read_tail
@@ -30,7 +31,7 @@ from trainenv.settings import Settings
 _VERSION = 1
 _LEVEL = 9
 _LARGEST = 64 << 20
-_CONTENTS = re.compile(rf"(?:[0-9a-f]{{{SHORTENED}}})*")
+_CONTENTS = re.compile(rf"(?:[0-9a-f]{{{DIGITS}}})*")
 
 
 def manifests(settings: Settings, environments: Sequence[Environment], reporter: Reporter) -> list[Manifest]:
@@ -60,8 +61,8 @@ def to_bytes(listed: Sequence[Manifest]) -> bytes:
                 "name": manifest.name,
                 "platform": manifest.platform,
                 "python": manifest.python,
-                "files": len(manifest.absent),
-                "bytes": manifest.unpacked_bytes,
+                "files": manifest.files.absent_count,
+                "bytes": manifest.files.bytes,
             }
             for manifest in listed
         ],
@@ -72,11 +73,27 @@ def to_bytes(listed: Sequence[Manifest]) -> bytes:
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
     """What an environment holds, as ``env manifest --json`` prints it: all files, each sha256 in full."""
-    document: dict[str, Any] = json.loads(manifest.to_json())
-    told = {name: document[name] for name in ("name", "platform", "python", "packages", "host_needs")}
-    left_out = ("absent", "frame", "offset")
-    files = [{key: value for key, value in file.items() if key not in left_out} for file in document["files"]]
-    return {**told, "files": files}
+    return {
+        "name": manifest.name,
+        "platform": manifest.platform,
+        "python": manifest.python,
+        "packages": [vars(package) for package in manifest.packages],
+        "host_needs": manifest.host_needs.to_json(),
+        "files": list(map(_described, manifest.files)),
+    }
+
+
+def _described(file: File) -> dict[str, Any]:
+    values: dict[str, Any] = {"path": file.path, "kind": file.kind, "mode": file.mode, "mtime": file.mtime}
+    if file.kind == "file":
+        values |= {"size": file.size, "sha256": file.sha256}
+    if file.owner:
+        values["owner"] = file.owner
+    if file.target:
+        values["target"] = file.target
+    if file.occurrences is not None:
+        values["occurrences"] = json.loads(file.occurrences)
+    return values
 
 
 def other_side(file: Path) -> OtherSide:
@@ -86,7 +103,7 @@ def other_side(file: Path) -> OtherSide:
     """
     try:
         with closing(LocalFile(file)) as source:
-            return of_document(read_tail(source)[0])
+            return of_manifests([parse(read_tail(source)[0])])
     except (ArchiveError, ValueError) as error:
         if (found := _read(file)) is not None:
             return found
@@ -123,6 +140,4 @@ def from_bytes(packed: bytes) -> OtherSide | None:
             return None
     except (ValueError, KeyError, TypeError, RecursionError, zstandard.ZstdError):
         return None
-    return OtherSide(
-        names, frozenset(contents[start : start + SHORTENED] for start in range(0, len(contents), SHORTENED))
-    )
+    return OtherSide(names, frozenset(contents[start : start + DIGITS] for start in range(0, len(contents), DIGITS)))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
+from trainenv.archives import columns
+from trainenv.archives.members import Files
 
-FORMAT_VERSION = 1
-"""Of the file that the manifest is in."""
+FORMAT_VERSION = 2
+"""Of the manifest and of the file that it is in."""
 
-LONGEST = 256 << 20
+LONGEST = 128 << 20
 """A manifest that claims to have more bytes is refused before it is unpacked."""
+
+_MOST_VALUES = 1 << 24
+_RELOCATION_VERSION = 1
 
 RECORDS_DIR = "conda-meta/trainenv"
 """Where an environment keeps what trainenv knows of it."""
@@ -35,16 +39,7 @@ MANIFEST_FILE = f"{RECORDS_DIR}/manifest.json"
 MANIFEST_SUM_FILE = f"{MANIFEST_FILE}.sha256"
 """Its sha256, as ``sha256sum`` writes it."""
 
-CONDA_UNPACK = "bin/conda-unpack"
-
-DELTA_NOTE = "THIS-IS-A-DELTA.txt"
-"""The first member of a delta, for who unpacks it with ``tar``."""
-
-SHORTENED = 16
-"""How many digits of the sha256 of an absent file stand in a delta; one sha256 of all of them proves the rest."""
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHORTENED = re.compile(rf"[0-9a-f]{{{SHORTENED}}}")
 _VERSION_NUMBER = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}")
 
 
@@ -85,37 +80,6 @@ class HostNeeds:
         return {name: value for name, value in vars(self).items() if value}
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """One member: a ``"file"``, ``"link"`` or ``"folder"``, with a path relative to the prefix.
-
-    ``size`` and ``sha256`` are those of the canonical content, ``mtime`` is in whole seconds,
-    ``owner`` is ``"conda:NAME"``, ``"pypi:NAME"``, ``"trainenv"`` or empty. The member's header
-    begins ``offset`` bytes into data frame ``frame``. ``occurrences`` is as JSON has it. Of a file
-    that is ``absent`` from a delta, and holds no prefix, ``sha256`` has only ``SHORTENED`` digits.
-    """
-
-    path: str
-    kind: str
-    mode: int
-    mtime: int
-    frame: int
-    offset: int
-    size: int = 0
-    sha256: str = ""
-    owner: str = ""
-    target: str = ""
-    occurrences: Mapping[str, Any] | None = None
-    absent: bool = False
-
-    @property
-    def is_tool(self) -> bool:
-        """Whether it is for machines without trainenv, and no part of the environment."""
-        if self.path == CONDA_UNPACK:
-            return True
-        return self.owner == "trainenv" and (self.path.startswith("bin/") or self.path == DELTA_NOTE)
-
-
 @dataclass(frozen=True)
 class Against:
     """What a delta builds on: the ``names`` of the environments that have what is absent from it.
@@ -141,24 +105,14 @@ class Manifest:
     created_by: str
     packages: tuple[Package, ...]
     host_needs: HostNeeds
-    files: tuple[File, ...]
+    files: Files
     left_out: int = 0
     against: Against | None = None
-
-    @property
-    def absent(self) -> list[File]:
-        """The files that are not in the archive itself."""
-        return [file for file in self.files if file.absent]
-
-    @property
-    def unpacked_bytes(self) -> int:
-        """The sum of the canonical sizes of all files."""
-        return sum(file.size for file in self.files)
 
     def to_json(self) -> bytes:
         """Compact and in a fixed order: the same manifest gives the same bytes."""
         document = {
-            "version": VERSION,
+            "version": FORMAT_VERSION,
             "name": self.name,
             "platform": self.platform,
             "python": self.python,
@@ -167,9 +121,8 @@ class Manifest:
             "host_needs": self.host_needs.to_json(),
             **({"left_out": self.left_out} if self.left_out else {}),
             **({"against": vars(self.against)} if self.against is not None else {}),
-            "files": [_file_to_json(file) for file in self.files],
         }
-        return _compact(document).encode()
+        return f'{columns.compact(document)[:-1]},"files":{columns.encoded(self.files)}}}'.encode()
 
 
 @dataclass(frozen=True)
@@ -234,28 +187,29 @@ class Archive:
             "python": self.python,
             "files": self.files,
             "bytes": self.bytes,
-            "unpacked_bytes": self.manifest.unpacked_bytes,
+            "unpacked_bytes": self.manifest.files.bytes,
             "host_needs": vars(self.host_needs),
             "left_out": self.manifest.left_out,
-            "absent": len(self.manifest.absent),
+            "absent": self.manifest.files.absent_count,
             "against": None if self.manifest.against is None else list(self.manifest.against.names),
             **({"not_packed": self.not_packed.to_json()} if self.not_packed is not None else {}),
             "packages": [vars(package) for package in self.manifest.packages],
         }
 
 
-def relocation_json(placeholder: str, files: Sequence[File]) -> bytes:
+def relocation_json(placeholder: str, files: Files) -> bytes:
     """The content of ``RELOCATION_FILE``: the same facts as the manifest's, for who has only the tree."""
-    entries = sorted(
-        (file.path, {**file.occurrences, "sha256": file.sha256, "size": file.size})
-        for file in files
-        if file.occurrences is not None
-    )
-    lines = ",\n".join(f"{json.dumps(path)}:{_compact(entry)}" for path, entry in entries)
     # The slash is escaped so that no search for the placeholder finds it here.
     spelled = json.dumps(placeholder).replace("/", "\\u002f")
-    head = f'{{"version":{VERSION},"placeholder":{spelled},"files":'
-    return f"{head}{{\n{lines}\n}}}}\n".encode()
+    content = bytearray(f'{{"version":{_RELOCATION_VERSION},"placeholder":{spelled},"files":{{'.encode())
+    separator = "\n"
+    for number in sorted(files.occurrences, key=files.path):
+        about = f'"sha256":"{files.sha256(number)}","size":{files.sizes[number]}}}'
+        entry = f"{json.dumps(files.path(number))}:{files.occurrences[number][:-1]},{about}"
+        content += f"{separator}{entry}".encode()
+        separator = ",\n"
+    content += b"\n}}\n"
+    return bytes(content)
 
 
 def parse(document: bytes) -> Manifest:
@@ -263,11 +217,13 @@ def parse(document: bytes) -> Manifest:
 
     Types are checked here; whether paths, sizes and positions make sense is for ``checks``.
     """
+    if sum(map(document.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise ValueError("it has impossibly many values")
     try:
-        values = json.loads(document)
+        values = json.loads(document, object_pairs_hook=columns.made_of)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not valid JSON ({error})") from None
-    if not isinstance(values, dict) or values.get("version") != VERSION:
+    if not isinstance(values, dict) or values.get("version") != FORMAT_VERSION:
         raise ValueError("it is of no known version")
     return Manifest(
         name=_of(values, "name", str),
@@ -279,7 +235,7 @@ def parse(document: bytes) -> Manifest:
             for entry in _of(values, "packages", list)
         ),
         host_needs=_host_needs(_of(values, "host_needs", dict)),
-        files=tuple(map(_file_from_json, _of(values, "files", list))),
+        files=columns.decoded(values.get("files")),
         left_out=_count(values.get("left_out", 0)),
         against=_against(values["against"]) if "against" in values else None,
     )
@@ -303,64 +259,6 @@ def _against(values: Any) -> Against:
     if not all(isinstance(name, str) for name in names) or not _SHA256.fullmatch(digest):
         raise ValueError("what it builds on is wrong")
     return Against(tuple(names), digest)
-
-
-def _compact(document: Any) -> str:
-    return json.dumps(document, separators=(",", ":"))
-
-
-def _file_to_json(file: File) -> dict[str, Any]:
-    values: dict[str, Any] = {"path": file.path, "kind": file.kind, "mode": file.mode, "mtime": file.mtime}
-    values |= {"absent": True} if file.absent else {"frame": file.frame, "offset": file.offset}
-    if file.kind == "file":
-        values |= {"size": file.size, "sha256": file.sha256}
-    if file.owner:
-        values["owner"] = file.owner
-    if file.target:
-        values["target"] = file.target
-    if file.occurrences is not None:
-        values["occurrences"] = file.occurrences
-    return values
-
-
-_FILE_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "path": lambda value: type(value) is str,
-    "kind": lambda value: value in ("file", "link", "folder"),
-    "mode": lambda value: type(value) is int and 0 <= value <= 0o777,
-    "mtime": lambda value: type(value) is int and 0 <= value < 8**11,
-    "frame": lambda value: type(value) is int and value >= 0,
-    "offset": lambda value: type(value) is int and value >= 0,
-    "size": lambda value: type(value) is int and 0 <= value < 1 << 63,
-    "sha256": lambda value: type(value) is str,
-    "owner": lambda value: type(value) is str,
-    "target": lambda value: type(value) is str,
-    "occurrences": lambda value: type(value) is dict,
-    "absent": lambda value: value is True,
-}
-
-
-def _file_from_json(values: Any) -> File:
-    if type(values) is not dict:
-        raise ValueError("a file is not an object")
-    for name, value in values.items():
-        check = _FILE_FIELDS.get(name)
-        if check is None or not check(value):
-            raise ValueError(f"{values.get('path')!r} has an impossible {name} {value!r}")
-    try:
-        file = File(**values, frame=0, offset=0) if "absent" in values else File(**values)
-    except TypeError:
-        raise ValueError(f"{values.get('path')!r} lacks a field") from None
-    if (file.kind == "file") != bool(file.sha256) or (file.kind == "link") != bool(file.target):
-        raise ValueError(f"{file.path!r} lacks or has a field that a {file.kind} must have or lack")
-    if file.kind != "file" and (file.size or file.occurrences is not None or file.absent):
-        raise ValueError(f"{file.path!r} is a {file.kind} with content")
-    if file.kind == "file" and not _sha256_pattern(file).fullmatch(file.sha256):
-        raise ValueError(f"{file.path!r} has an impossible sha256 {file.sha256!r}")
-    return file
-
-
-def _sha256_pattern(file: File) -> re.Pattern[str]:
-    return _SHORTENED if file.absent and file.occurrences is None else _SHA256
 
 
 def _of(values: Any, name: str, kind: type) -> Any:

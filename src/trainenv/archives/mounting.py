@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from trainenv import locks, settings_file
@@ -21,7 +20,8 @@ from trainenv.archives.checks import checked
 from trainenv.archives.hosts import require_host
 from trainenv.archives.image import ImageReader, check_pieces
 from trainenv.archives.inventory import source_of
-from trainenv.archives.manifest import RECORDS_DIR, File, Manifest
+from trainenv.archives.manifest import RECORDS_DIR, Manifest
+from trainenv.archives.members import File, Files
 from trainenv.archives.placing import Placement, Writer, placement
 from trainenv.archives.sources import LocalFile
 from trainenv.archives.windows import in_memory
@@ -84,7 +84,7 @@ def mount_environment(
                     status = os.stat(image)
                     digest = hashlib.sha256(ending.index).hexdigest()
                     sizes = status.st_size, status.st_mtime_ns, ending.body
-                    mounts.note(target, Mount(str(image), *sizes, digest, manifest.python, manifest.unpacked_bytes))
+                    mounts.note(target, Mount(str(image), *sizes, digest, manifest.python, manifest.files.bytes))
                     mounts.ensure(target)
                     _prove(image, target)
                     settings_file.add_mount(settings, name, str(image))
@@ -114,12 +114,12 @@ def _write(
 ) -> None:
     """Write ``files`` as ``placed`` below the new folder ``root``, which is the lowest of their folders as well."""
     needed = {RECORDS_DIR}
-    for file in [*files, File(f"{RECORDS_DIR}/prefix", "file", 0, 0, 0, 0)]:
+    for file in [*files, File(f"{RECORDS_DIR}/prefix", "file", 0, 0)]:
         parent = file.path.rpartition("/")[0]
         while parent:
             needed.add(parent)
             parent = parent.rpartition("/")[0]
-    folders = [file for file in manifest.files if file.kind == "folder" and file.path in needed]
+    folders = [folder for folder in manifest.files.of_kind("folder") if folder.path in needed]
     root.mkdir()
     writer = Writer(archive, root, placed)
     try:
@@ -131,7 +131,7 @@ def _write(
                 writer.whole(file, reader.content(file))
             else:
                 writer.streamed(file, reader.blocks(file))
-        writer.finish(replace(manifest, files=(*folders, *files)))
+        writer.finish(Files((*folders, *files)))
     except OSError as error:
         raise writer.failed(error) from None
 

@@ -14,12 +14,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from trainenv.archives.columns import SHORTENED
 from trainenv.archives.content_index import ContentIndex, identity
 from trainenv.archives.copying import LocalCopy, find_copies
 from trainenv.archives.delta import proof
 from trainenv.archives.hashing import HASHED_ASIDE
 from trainenv.archives.local_files import Candidate, LocalFiles
-from trainenv.archives.manifest import SHORTENED, File, Manifest
+from trainenv.archives.manifest import Manifest
+from trainenv.archives.members import File
 from trainenv.archives.placing import Placement
 from trainenv.environments.copies import is_edited_in_place
 from trainenv.errors import ArchiveError
@@ -41,17 +43,16 @@ class _Found(NamedTuple):
 class Origins:
     """Where the files of ``manifest`` come from, each in exactly one of these.
 
-    ``manifest`` is the archive's, in which absent files that were found have their sha256 in full. ``links``, by path,
-    are files that can be linked to one of the same content, mode and time; ``copies`` are made of a local
-    file; ``given`` are in another archive, the one of that number, as that file. ``fetched`` are in the archive
-    itself, ``missing`` nowhere; these two are in the order of the manifest.
+    ``manifest`` is the archive's, in which absent files that were found have their sha256 in full. By their numbers
+    ``links`` are files that can be linked to one of the same content, mode and time; ``copies`` are made of a local
+    file; ``given`` are in another archive, the one of that number, as that file. ``missing`` are nowhere, and all
+    others in the archive itself; these two are in the order of the manifest.
     """
 
     manifest: Manifest
-    links: dict[str, Candidate]
-    copies: dict[str, LocalCopy]
-    given: dict[str, tuple[int, File]]
-    fetched: list[File]
+    links: dict[int, Candidate]
+    copies: dict[int, LocalCopy]
+    given: dict[int, tuple[int, File]]
     missing: list[File]
 
     @property
@@ -60,21 +61,27 @@ class Origins:
         return not (self.links or self.copies or self.given)
 
     @property
+    def fetched(self) -> Iterator[File]:
+        """What is in the archive itself, and to be taken from there."""
+        elsewhere = self.links.keys() | self.copies.keys() | self.given.keys()
+        files = self.manifest.files.of_environment()
+        return (file for file in files if not file.absent and file.number not in elsewhere)
+
+    @property
     def new_files(self) -> int:
         """How many files no environment here has with this content, mode and time."""
-        return sum(file.path not in self.links for file in _files(self.manifest))
+        return sum(1 for file in self.manifest.files.of_environment() if file.number not in self.links)
 
     @property
     def new_bytes(self) -> int:
         """How many bytes are to be written, for these."""
-        return sum(file.size for file in _files(self.manifest) if file.path not in self.links)
+        files = self.manifest.files.of_environment()
+        return sum(file.size for file in files if file.number not in self.links)
 
 
 def nothing_local(manifest: Manifest) -> Origins:
     """All of the archive itself."""
-    files = _files(manifest)
-    fetched = [file for file in files if not file.absent]
-    return Origins(manifest, {}, {}, {}, fetched, [file for file in files if file.absent])
+    return Origins(manifest, {}, {}, {}, list(manifest.files.absent()))
 
 
 def find_origins(
@@ -93,20 +100,21 @@ def find_origins(
     copied if the archive does not have it, or with ``copy``: where reading the archive takes longer. What is in neither
     may be in one of the archives with the manifests ``others``.
     """
-    files = _files(manifest)
+    files = list(manifest.files.of_environment())
     local = LocalFiles(prefixes, files)
     links, digests = _links(files, placed, local, index, device)
-    wanted = [file for file in files if (copy or file.absent) and file.path not in links]
+    wanted = [file for file in files if (copy or file.absent) and file.number not in links]
     copies = find_copies(wanted, local, index, everywhere=[file for file in wanted if file.absent])
-    digests |= {path: found.sha256 for path, found in copies.items()}
-    given = _given([file for file in wanted if file.absent and file.path not in copies], others)
-    digests |= {path: file.sha256 for path, (_, file) in given.items()}
-    left = [file for file in files if not any(file.path in found for found in (links, copies, given))]
-    fetched = [file for file in left if not file.absent]
-    missing = [file for file in left if file.absent]
-    origins = Origins(_with_digests(manifest, digests), links, copies, given, fetched, missing)
+    digests |= {number: found.sha256 for number, found in copies.items()}
+    given = _given([file for file in wanted if file.absent and file.number not in copies], others)
+    digests |= {number: file.sha256 for number, (_, file) in given.items()}
+    missing = [file for file in manifest.files.absent() if file.number not in digests]
     against = manifest.against
-    if against is not None and not missing and proof(origins.manifest.absent) != against.sha256:
+    if against is not None:
+        absent = {number: sha256 for number, sha256 in digests.items() if manifest.files[number].absent}
+        manifest = replace(manifest, files=manifest.files.with_digests(absent))
+    origins = Origins(manifest, links, copies, given, missing)
+    if against is not None and not missing and proof(manifest.files.absent()) != against.sha256:
         raise ArchiveError(
             f"the archive of {manifest.name} is refused",
             cause="files here begin with the sha256 of those that it builds on, and are others",
@@ -133,40 +141,25 @@ def require_all(archive: str, origins: Origins) -> None:
     )
 
 
-def _given(files: Iterable[File], others: Sequence[Manifest]) -> dict[str, tuple[int, File]]:
-    """Which of ``files`` are in the archives with the manifests ``others``, by path."""
-    held: dict[str, tuple[int, File]] = {}
+def _given(files: Iterable[File], others: Sequence[Manifest]) -> dict[int, tuple[int, File]]:
+    """Which of ``files`` are in the archives with the manifests ``others``, by number."""
+    held: dict[tuple[str, int], tuple[int, File]] = {}
     for number, manifest in enumerate(others):
-        for file in _files(manifest):
+        for file in manifest.files.of_environment():
             if not file.absent:
-                held.setdefault(file.sha256[:SHORTENED], (number, file))
-    found = ((file, held.get(file.sha256[:SHORTENED])) for file in files)
-    return {file.path: other for file, other in found if other is not None and other[1].sha256.startswith(file.sha256)}
-
-
-def _files(manifest: Manifest) -> list[File]:
-    return [file for file in manifest.files if file.kind == "file" and not file.is_tool]
-
-
-def _with_digests(manifest: Manifest, digests: dict[str, str]) -> Manifest:
-    """``manifest`` with the sha256 of absent files in full."""
-    if manifest.against is None:
-        return manifest
-    return replace(
-        manifest,
-        files=tuple(
-            replace(file, sha256=digests[file.path]) if file.absent and file.path in digests else file
-            for file in manifest.files
-        ),
-    )
+                held.setdefault((file.sha256[:SHORTENED], file.size), (number, file))
+    found = ((file, held.get((file.sha256[:SHORTENED], file.size))) for file in files)
+    return {
+        file.number: other for file, other in found if other is not None and other[1].sha256.startswith(file.sha256)
+    }
 
 
 def _links(
     files: list[File], placed: Placement, local: LocalFiles, index: ContentIndex, device: int
-) -> tuple[dict[str, Candidate], dict[str, str]]:
-    """What can be linked, and the sha256 of each, by path."""
-    links: dict[str, Candidate] = {}
-    digests: dict[str, str] = {}
+) -> tuple[dict[int, Candidate], dict[int, str]]:
+    """What can be linked, and the sha256 of each, by number."""
+    links: dict[int, Candidate] = {}
+    digests: dict[int, str] = {}
     looked_for = [(file, _alike(file, placed, local, device)) for file in files]
     while looked_for:
         found = [_Found(file, candidate, more) for file, more in looked_for for candidate in islice(more, 1)]
@@ -176,7 +169,7 @@ def _links(
         looked_for = []
         for each, digest in chain(proven, _hashed([each for each, digest in known if digest is None], index)):
             if digest is not None and digest.startswith(each.file.sha256):
-                links[each.file.path], digests[each.file.path] = each.candidate, digest
+                links[each.file.number], digests[each.file.number] = each.candidate, digest
             else:
                 looked_for.append((each.file, each.more))
     return links, digests

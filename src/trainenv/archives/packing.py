@@ -29,15 +29,13 @@ from trainenv.archives.inventory import Inventory
 from trainenv.archives.local_paths import LocalPaths
 from trainenv.archives.making import making
 from trainenv.archives.manifest import (
-    CONDA_UNPACK,
-    DELTA_NOTE,
     RECORDS_DIR,
     RELOCATION_FILE,
     Archive,
-    File,
     Manifest,
     relocation_json,
 )
+from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE, File, Files
 from trainenv.archives.writing import MemberWriter, NoWriter
 from trainenv.environments import left_out
 from trainenv.errors import ArchiveError, UsageError
@@ -123,7 +121,7 @@ def describe(prefix: Path, name: str, index: ContentIndex, reporter: Reporter) -
             manifest = packer.run(name, step)
         finally:
             packer.close()
-    return replace(manifest, files=tuple(file for file in manifest.files if file.absent or file.kind != "file"))
+    return replace(manifest, files=Files(file for file in manifest.files if file.absent or file.kind != "file"))
 
 
 class _Packer:
@@ -147,7 +145,7 @@ class _Packer:
         self._local_paths = local_paths
         self._writer = writer
         self._needs = NeedsCollector()
-        self._files: list[File] = []
+        self._files = Files()
         self._hashing = HashingThread()
         self._unhashed: list[tuple[int, Future[str], os.stat_result | None]] = []
 
@@ -200,7 +198,7 @@ class _Packer:
             created_by=_created_by(),
             packages=self._found.packages,
             host_needs=self._needs.host_needs(self._found.files, self._found.packages, self._found.virtual_packages),
-            files=tuple(self._hashed_files()),
+            files=self._hashed_files(),
             left_out=self._contents.missing,
         )
 
@@ -209,10 +207,10 @@ class _Packer:
         self._hashing.close()
         self._hashes.close()
 
-    def _hashed_files(self) -> list[File]:
+    def _hashed_files(self) -> Files:
         """What has been added so far, once the hashing thread is done with it."""
-        for position, digest, status in self._unhashed:
-            self._files[position] = replace(self._files[position], sha256=digest.result())
+        for number, digest, status in self._unhashed:
+            self._files.set_sha256(number, digest.result())
             if status is not None:
                 self._index.note(status, digest.result())
         self._unhashed.clear()
@@ -223,18 +221,17 @@ class _Packer:
             mode = stat.S_IMODE(os.lstat(f"{self._root}/{path}").st_mode) & 0o777
         except FileNotFoundError:
             mode = 0o755
-        frame, offset = self._writer.member(path, "folder", mode, MADE_MTIME)
-        self._files.append(File(path, "folder", mode, MADE_MTIME, frame, offset))
+        self._writer.member(path, "folder", mode, MADE_MTIME)
+        self._files.add(File(path, "folder", mode, MADE_MTIME))
 
     def _add_link(self, path: str, owner: str) -> None:
         target = self._found.targets[path]
-        frame, offset = self._writer.member(path, "link", 0o777, MADE_MTIME, target=target)
-        self._files.append(File(path, "link", 0o777, MADE_MTIME, frame, offset, owner=owner, target=target))
+        self._writer.member(path, "link", 0o777, MADE_MTIME, target=target)
+        self._files.add(File(path, "link", 0o777, MADE_MTIME, owner=owner, target=target))
 
     def _add_made(self, path: str, mode: int, content: bytes) -> None:
-        frame, offset = self._writer.member(path, "file", mode, MADE_MTIME, len(content), blocks=(content,))
-        digest = sha256(content)
-        self._files.append(File(path, "file", mode, MADE_MTIME, frame, offset, len(content), digest, "trainenv"))
+        self._writer.member(path, "file", mode, MADE_MTIME, len(content), blocks=(content,))
+        self._files.add(File(path, "file", mode, MADE_MTIME, len(content), sha256(content), "trainenv"))
 
     def _add_file(self, path: str, owner: str) -> None:
         try:
@@ -268,23 +265,17 @@ class _Packer:
             known = made.hexdigest()
             if found.verbatim:
                 self._index.note(found.status, known)
-        if not self._against.has(known):
+        if not self._against.has(known, found.size):
             return False
-        self._files.append(
-            File(
-                *(path, "file", found.mode, found.mtime, 0, 0, found.size, known, owner),
-                occurrences=found.occurrences,
-                absent=True,
-            )
-        )
+        self._files.add(_listed(path, owner, found, known, absent=True))
         return True
 
     def _add_whole(self, path: str, owner: str, found: CanonicalFile, content: bytes) -> None:
-        place = self._writer.member(path, "file", found.mode, found.mtime, found.size, blocks=(content,))
+        self._writer.member(path, "file", found.mode, found.mtime, found.size, blocks=(content,))
         if found.size < HASHED_ASIDE:
-            self._list(path, owner, found, place, sha256(content))
+            self._list(path, owner, found, sha256(content))
         else:
-            self._list(path, owner, found, place, self._hashing.submit(sha256, content))
+            self._list(path, owner, found, self._hashing.submit(sha256, content))
 
     def _add_streamed(self, path: str, owner: str, found: CanonicalFile) -> None:
         digest = hashlib.sha256()
@@ -294,28 +285,28 @@ class _Packer:
                 self._hashing.submit(digest.update, block)
                 yield block
 
-        place = self._writer.member(path, "file", found.mode, found.mtime, found.size, blocks=blocks())
-        self._list(path, owner, found, place, self._hashing.submit(digest.hexdigest))
+        self._writer.member(path, "file", found.mode, found.mtime, found.size, blocks=blocks())
+        self._list(path, owner, found, self._hashing.submit(digest.hexdigest))
 
-    def _list(
-        self, path: str, owner: str, found: CanonicalFile, place: tuple[int, int], digest: str | Future[str]
-    ) -> None:
+    def _list(self, path: str, owner: str, found: CanonicalFile, digest: str | Future[str]) -> None:
         """Put a file on the list; its sha256 may still be in the making."""
         if not isinstance(digest, str):
             self._unhashed.append((len(self._files), digest, found.status if found.verbatim else None))
             digest = ""
         elif found.verbatim:
             self._index.note(found.status, digest)
-        occurrences = found.occurrences
-        self._files.append(
-            File(path, "file", found.mode, found.mtime, *place, found.size, digest, owner, occurrences=occurrences)
-        )
+        self._files.add(_listed(path, owner, found, digest))
 
     def _refused(self, cause: str, hint: str) -> ArchiveError:
         return ArchiveError(f"{self._prefix} can't be packed", cause=cause, hint=hint)
 
     def _unreadable(self, path: str, error: OSError) -> ArchiveError:
         return self._refused(f"{path}: {error.strerror or error}", "Mend it, then pack again")
+
+
+def _listed(path: str, owner: str, found: CanonicalFile, sha256: str, *, absent: bool = False) -> File:
+    about = found.mode, found.mtime, found.size, sha256, owner
+    return File(path, "file", *about, occurrences=found.occurrences, absent=absent)
 
 
 def _latest_mtime(prefix: Path, found: Inventory) -> int:

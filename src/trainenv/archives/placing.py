@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.inventory import source_of
-from trainenv.archives.manifest import PREFIX_FILE, File, Manifest
+from trainenv.archives.manifest import PREFIX_FILE, Manifest
+from trainenv.archives.members import File, Files
 from trainenv.archives.windows import rewritten, windows
 from trainenv.errors import ArchiveError, RelocationError
 from trainenv.relocation import (
@@ -34,12 +36,11 @@ _UNUSABLE_RECORD = (MismatchError, NoRoomError, ValueError, TypeError, KeyError,
 class Placement:
     """What ``prefix`` makes of an archive's members.
 
-    ``occurrences`` are those of the placeholder, by path. ``resized`` are the sizes of sources, before
-    and after, that the prefix makes longer or shorter, as the bytecode of each records its size.
+    ``resized`` are the sizes of sources, before and after, that the prefix makes longer or shorter, as the bytecode
+    of each records its size.
     """
 
     prefix: str
-    occurrences: Mapping[str, Occurrences]
     resized: Mapping[str, tuple[int, int]]
 
     def changes(self, member: File) -> bool:
@@ -49,14 +50,15 @@ class Placement:
     def of_whole(self, member: File, content: bytes | memoryview) -> bytes | memoryview:
         """``content``, that of ``member`` in the archive, as it is written."""
         if member.occurrences is not None:
-            content = rewrite(bytes(content), self.occurrences[member.path], PLACEHOLDER, self.prefix, member.path)[0]
+            occurrences = _parsed(member.occurrences)
+            content = rewrite(bytes(content), occurrences, PLACEHOLDER, self.prefix, member.path)[0]
         if (sizes := self._sizes_for(member)) is not None:
             content = with_source_size(bytes(content), *sizes)
         return content
 
     def of_open(self, member: File, descriptor: int) -> Iterator[bytes]:
         """The same for a file of any size, whose content in the archive can be read from ``descriptor``."""
-        parts = windows(self.occurrences[member.path], PLACEHOLDER, member.size)
+        parts = windows(_parsed(member.occurrences or ""), PLACEHOLDER, member.size)
         return rewritten(descriptor, member.size, parts, PLACEHOLDER, self.prefix, member.path)
 
     def _sizes_for(self, member: File) -> tuple[int, int] | None:
@@ -72,18 +74,17 @@ def placement(manifest: Manifest, prefix: str) -> Placement:
     """
     if not os.path.isabs(prefix) or os.path.normpath(prefix) != prefix:
         raise RelocationError(f"{prefix!r} can't be a prefix", hint="Give an absolute path")
-    holding = {file.path: file for file in manifest.files if file.occurrences is not None}
-    records = {path: Occurrences.from_json(dict(file.occurrences or {})) for path, file in holding.items()}
+    files = manifest.files
     resized = {}
     try:
-        for path, occurrences in records.items():
+        for number, text in files.occurrences.items():
+            path, size, occurrences = files.path(number), files.sizes[number], _parsed(text)
             check_room(occurrences, prefix, path)
             if path.endswith(".py") and (grown := growth(occurrences, PLACEHOLDER, prefix)):
-                resized[path] = holding[path].size, holding[path].size + grown
+                resized[path] = size, size + grown
     except NoRoomError as error:
-        longest = min(
-            (limit for occurrences in records.values() if (limit := room(occurrences)) is not None), default=0
-        )
+        rooms = map(room, map(_parsed, files.occurrences.values()))
+        longest = min((limit for limit in rooms if limit is not None), default=0)
         raise RelocationError(
             f"{error.path} has no room for the prefix {prefix}",
             cause=f"a string of it would need {error.needed} bytes and has {error.room}",
@@ -91,7 +92,11 @@ def placement(manifest: Manifest, prefix: str) -> Placement:
         ) from None
     except _UNUSABLE_RECORD:
         raise ArchiveError(f"the prefix occurrences that the manifest of {manifest.name} lists are wrong") from None
-    return Placement(prefix, records, resized)
+    return Placement(prefix, resized)
+
+
+def _parsed(occurrences: str) -> Occurrences:
+    return Occurrences.from_json(json.loads(occurrences))
 
 
 class Writer:
@@ -152,16 +157,14 @@ class Writer:
             self._index.note(now, member.sha256)
         return True
 
-    def finish(self, manifest: Manifest) -> None:
+    def finish(self, files: Files) -> None:
         """Write what must come last: links, the record of the prefix, folders' modes."""
-        for member in manifest.files:
-            if member.kind == "link":
-                os.symlink(member.target, f"{self._root}/{member.path}")
+        for number, target in files.targets.items():
+            os.symlink(target, f"{self._root}/{files.path(number)}")
         with open(f"{self._root}/{PREFIX_FILE}", "x", encoding="utf-8") as file:
             file.write(self._placed.prefix + "\n")
-        for member in reversed(manifest.files):
-            if member.kind == "folder":
-                os.chmod(f"{self._root}/{member.path}", member.mode)
+        for folder in reversed(list(files.of_kind("folder"))):
+            os.chmod(f"{self._root}/{folder.path}", folder.mode)
 
     def _write(self, member: File, blocks: Iterable[bytes | memoryview]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

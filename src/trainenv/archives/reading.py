@@ -16,7 +16,8 @@ from trainenv.archives.folder import Folder, FolderReader
 from trainenv.archives.frames import Frame, read_frames
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
 from trainenv.archives.image import ImageReader
-from trainenv.archives.manifest import File, Manifest
+from trainenv.archives.manifest import Manifest
+from trainenv.archives.members import File, Files
 from trainenv.archives.self_extracting import payload_of
 from trainenv.archives.sources import ByteSource, LocalFile, damaged
 from trainenv.archives.tails import read_tail
@@ -87,14 +88,12 @@ class TarReader:
     ) -> None:
         self._archive = source.name
         self._begins = _begins(frames)
-        files = [file for file in manifest.files if not file.absent]
-        if wanted is None:
-            chosen: Sequence[int] = range(len(frames))
-        else:
-            files = [file for file in files if file.path in wanted]
-            chosen = frames_of(files, frames)
+        self._places = manifest.files.begins
+        chosen: Sequence[int] = range(len(frames))
+        if wanted is not None:
+            chosen = frames_of(manifest.files, (file for file in manifest.files if file.path in wanted), frames)
         self._chosen = iter(chosen)
-        hasher = _Hasher(source.name, files, self._begins, chosen)
+        hasher = _Hasher(source.name, manifest.files, wanted, self._begins, chosen)
         self._frames = read_frames(source, [frames[index] for index in chosen], hasher.frame)
         self._begin = 0
         self._frame = b""
@@ -103,7 +102,7 @@ class TarReader:
 
     def header(self, file: File) -> None:
         """Pass the header of ``file``, byte for byte the one it must have."""
-        place = self._begins[file.frame] + file.offset
+        place = self._places[file.number]
         while place >= self._begin + len(self._frame):
             self._turn(file.path)
         self._position = place - self._begin
@@ -186,28 +185,37 @@ class TarReader:
         self._position = 0
 
 
-def frames_of(files: Iterable[File], frames: Sequence[Frame]) -> Sequence[int]:
-    """Which of ``frames`` hold the members ``files``, by their numbers, in order."""
-    begins = _begins(frames)
+def frames_of(files: Files, some: Iterable[File], frames: Sequence[Frame]) -> Sequence[int]:
+    """Which of ``frames`` hold ``some`` of the members ``files`` that are not absent, by their numbers, in order."""
+    begins, places = _begins(frames), files.begins
     found: set[int] = set()
-    for file in files:
-        begin = begins[file.frame] + file.offset
-        end = begin + _header_size(file) + file.size + tarformat.padding(file.size)
-        found.update(range(bisect_right(begins, begin) - 1, bisect_right(begins, end - 1)))
+    for file in some:
+        if not file.absent:
+            begin, end = places[file.number], places[file.number + 1]
+            found.update(range(bisect_right(begins, begin) - 1, bisect_right(begins, end - 1)))
     return sorted(found)
 
 
 class _Hasher:
-    """Hashes the content of those of ``files`` that have ``HASHED_ASIDE`` bytes, frame by frame.
+    """Hashes the content of those of ``files`` that are ``wanted`` and have ``HASHED_ASIDE`` bytes, frame by frame.
 
-    The frames come in the order of ``numbers``, all that hold any of ``files``.
+    The frames come in the order of ``numbers``, all that hold any of these.
     """
 
-    def __init__(self, archive: str, files: Iterable[File], begins: Sequence[int], numbers: Iterable[int]) -> None:
+    def __init__(
+        self,
+        archive: str,
+        files: Files,
+        wanted: Container[str] | None,
+        begins: Sequence[int],
+        numbers: Iterable[int],
+    ) -> None:
         self._archive = archive
         self._begins = begins
+        self._places = files.begins
         self._numbers = iter(numbers)
-        self._waiting = (file for file in files if file.size >= HASHED_ASIDE)
+        big = (files[number] for number, size in enumerate(files.sizes) if size >= HASHED_ASIDE)
+        self._waiting = (file for file in big if not file.absent and (wanted is None or file.path in wanted))
         self._next()
 
     def frame(self, content: bytes) -> None:
@@ -227,7 +235,7 @@ class _Hasher:
         self._file = file = next(self._waiting, None)
         self._digest = hashlib.sha256()
         if file is not None:
-            self._begin = self._begins[file.frame] + file.offset + _header_size(file)
+            self._begin = self._places[file.number] + _header_size(file)
             self._end = self._begin + file.size
 
 

@@ -59,7 +59,7 @@ def _script(form: Form, manifest: Manifest, size: int, digest: str) -> bytes:
         "MACHINE": manifest.host_needs.machine or "",
         "GLIBC": manifest.host_needs.glibc or "",
         "FILES": str(len(manifest.files)),
-        "KILOBYTES": str(-(-manifest.unpacked_bytes // 1024)),
+        "KILOBYTES": str(-(-manifest.files.bytes // 1024)),
         "SIZE": str(size),
         "SHA256": digest,
     }

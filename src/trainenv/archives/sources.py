@@ -111,8 +111,9 @@ def incomplete(name: str) -> ArchiveError:
 
 def of_another_version(name: str, version: int) -> ArchiveError:
     """The error for an archive that an older or newer trainenv made."""
+    older = version < FORMAT_VERSION
     return ArchiveError(
         f"{name} has archive format {version}",
-        cause=f"this trainenv reads format {FORMAT_VERSION}",
-        hint="Unpack it with a newer trainenv",
+        cause=f"{'an earlier' if older else 'a later'} trainenv made it, and this one reads format {FORMAT_VERSION}",
+        hint="Pack the environment again" if older else "Unpack it with a newer trainenv",
     )

@@ -14,7 +14,12 @@ END = bytes(2 * BLOCK)
 LATEST_MTIME = 8**11 - 1
 """The last second that an ustar header can hold (in the year 2242)."""
 
-_LARGEST_SIZE = 8**11 - 1
+LARGEST_SIZE = 8**11 - 1
+"""Bytes of the largest file whose size an ustar header can hold."""
+
+LONGEST_NAME = 100
+"""A shorter path in ASCII fits into an ustar header as it is."""
+
 _NOBODY = b"0000000\0"
 """User 0, group 0, device 0."""
 
@@ -48,7 +53,9 @@ def header(path: str, kind: str, mode: int, size: int, mtime: int, target: str =
 
 def _fits_ustar(path: str, size: int, target: str) -> bool:
     """Whether a header needs nothing but ustar's own fields; a folder's name gets a slash more."""
-    return len(path) < 100 and size <= _LARGEST_SIZE and len(target) <= 100 and path.isascii() and target.isascii()
+    return (
+        len(path) < LONGEST_NAME and size <= LARGEST_SIZE and len(target) <= 100 and path.isascii() and target.isascii()
+    )
 
 
 def _extended(name: str, kind: str, mode: int, size: int, mtime: int, target: str) -> bytes:
@@ -66,7 +73,7 @@ def _extended(name: str, kind: str, mode: int, size: int, mtime: int, target: st
     if not target.isascii() or len(target) > 100:
         records += _record("linkpath", encoded_target)
         encoded_target = encoded_target[:100]
-    if size > _LARGEST_SIZE:
+    if size > LARGEST_SIZE:
         records += _record("size", str(size).encode())
         size = 0
     own = _ustar(encoded, prefix, _TYPES[kind], mode, size, mtime, encoded_target)

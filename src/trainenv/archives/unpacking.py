@@ -13,7 +13,8 @@ from trainenv.archives.copying import LocalCopy
 from trainenv.archives.frames import Frame
 from trainenv.archives.hosts import require_host
 from trainenv.archives.local_files import Candidate, environments_of_machine
-from trainenv.archives.manifest import Archive, File, Manifest
+from trainenv.archives.manifest import Archive, Manifest
+from trainenv.archives.members import File
 from trainenv.archives.origins import Origins, find_origins, nothing_local, require_all
 from trainenv.archives.placing import Writer, placement
 from trainenv.archives.reading import member_reader, opened
@@ -44,7 +45,7 @@ def verify_archive(archive: Path | ByteSource, reporter: Reporter | None = None)
     """Read and check every byte of ``archive`` and write nothing. Raises ``ArchiveError``."""
     with (
         opened(archive) as (source, manifest, frames),
-        (reporter or SilentReporter()).step("verify", total=manifest.unpacked_bytes, unit="B") as step,
+        (reporter or SilentReporter()).step("verify", total=manifest.files.bytes, unit="B") as step,
     ):
         reader = member_reader(source, manifest, frames)
         try:
@@ -158,12 +159,12 @@ class _Unpacking:
         """Where all comes from the archive it is read, and so checked, to its last byte."""
         writer, manifest = self._writer, self._origins.manifest
         try:
-            with reporter.step("unpack", total=manifest.unpacked_bytes, unit="B") as step:
+            with reporter.step("unpack", total=manifest.files.bytes, unit="B") as step:
                 if self._origins.is_whole_archive:
                     self._write_whole(step)
                 else:
                     self._write_parts(step)
-                writer.finish(manifest)
+                writer.finish(manifest.files)
         except OSError as error:
             raise writer.failed(error) from None
 
@@ -180,18 +181,17 @@ class _Unpacking:
 
     def _write_parts(self, step: Step) -> None:
         origins, writer = self._origins, self._writer
-        for member in origins.manifest.files:
-            if member.kind == "folder":
-                writer.folder(member)
+        for member in origins.manifest.files.of_kind("folder"):
+            writer.folder(member)
         for number, other in enumerate(self._others):
             self._write_given(number, *other, step)
         wanted = {file.path for file in origins.fetched}
         with closing(member_reader(self._source, origins.manifest, self._frames, wanted)) as reader:
             for member in origins.manifest.files:
-                if (local := origins.links.get(member.path)) is not None:
+                if (local := origins.links.get(member.number)) is not None:
                     if not writer.link(member, local.place, local.status):
                         self._write_late(member, local)
-                elif (copy := origins.copies.get(member.path)) is not None:
+                elif (copy := origins.copies.get(member.number)) is not None:
                     self._write(member, copy.blocks())
                 elif member.path in wanted:
                     reader.header(member)
@@ -206,7 +206,7 @@ class _Unpacking:
         """Write what comes from another archive, in the order in which it lies there."""
         wanted: dict[str, list[File]] = {}
         for member in self._origins.manifest.files:
-            if (found := self._origins.given.get(member.path)) is not None and found[0] == number:
+            if (found := self._origins.given.get(member.number)) is not None and found[0] == number:
                 wanted.setdefault(found[1].path, []).append(member)
         with closing(member_reader(source, manifest, frames, wanted)) as reader:
             for file in manifest.files:

@@ -17,8 +17,8 @@ class MemberWriter(Protocol):
 
     def member(
         self, path: str, kind: str, mode: int, mtime: int, size: int = 0, target: str = "", blocks: Iterable[bytes] = ()
-    ) -> tuple[int, int]:
-        """Write one member, whose ``blocks`` have ``size`` bytes in all; returns its frame and offset."""
+    ) -> None:
+        """Write one member, whose ``blocks`` have ``size`` bytes in all."""
 
     def end_package(self) -> None:
         """The next member belongs to another package."""
@@ -35,8 +35,7 @@ class NoWriter:
 
     def member(
         self, path: str, kind: str, mode: int, mtime: int, size: int = 0, target: str = "", blocks: Iterable[bytes] = ()
-    ) -> tuple[int, int]:
-        return 0, 0
+    ) -> None: ...
 
     def end_package(self) -> None: ...
 
@@ -54,18 +53,17 @@ class TarWriter:
 
     def member(
         self, path: str, kind: str, mode: int, mtime: int, size: int = 0, target: str = "", blocks: Iterable[bytes] = ()
-    ) -> tuple[int, int]:
+    ) -> None:
         head = tarformat.header(path, kind, mode, size, mtime, target)
         padding = tarformat.padding(size)
         total = len(head) + size + padding
-        place = self._frames.begin_member(total)
+        self._frames.begin_member(total)
         self._frames.write(head)
         for block in blocks:
             self._frames.write(block)
         if padding:
             self._frames.write(bytes(padding))
         self._frames.end_member(total)
-        return place
 
     def end_package(self) -> None:
         self._frames.end_package()

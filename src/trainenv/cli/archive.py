@@ -131,7 +131,7 @@ def pack(
         return
     print(f"Packed {environment.name}: {archive.files} files, {human_size(archive.bytes)}, in {archive.path}")
     if against is not None:
-        print(f"It is a delta: {len(archive.manifest.absent)} of its files are on the other machine already")
+        print(f"It is a delta: {archive.manifest.files.absent_count} of its files are on the other machine already")
     if archive.not_packed and archive.not_packed.files:
         print(f"Left out: {archive.not_packed}")
     if signature is not None:

@@ -51,5 +51,5 @@ def manifest(
         output.write_bytes(content)
     except OSError as error:
         raise UsageError(f"{output} can't be written", cause=error.strerror or str(error)) from None
-    files = sum(len(each.absent) for each in listed)
+    files = sum(each.files.absent_count for each in listed)
     print(f"Listed {len(listed)} environments, {files} files, in {output} ({human_size(len(content))})")

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from trainenv import relocation
-from trainenv.archives.manifest import CONDA_UNPACK, JOURNAL_FILE
+from trainenv.archives.manifest import JOURNAL_FILE
+from trainenv.archives.members import CONDA_UNPACK
 from trainenv.environments import generations, relocated
 from trainenv.environments.copies import keep_records_true, placeholder_lengths
 from trainenv.environments.records import NOTES_DIR, conda_records, pypi_distributions

@@ -21,7 +21,8 @@ from trainenv.archives.foreign.pixi_pack import METADATA
 from trainenv.archives.foreign.platforms import machine_of
 from trainenv.archives.foreign.recognise import PIXI_PACK, Kind
 from trainenv.archives.host_needs import NeedsCollector
-from trainenv.archives.manifest import Archive, File, HostNeeds, Manifest, Package
+from trainenv.archives.manifest import Archive, HostNeeds, Manifest, Package
+from trainenv.archives.members import File, Files
 from trainenv.environments.records import canonical_name
 from trainenv.errors import ArchiveError
 from trainenv.progress import Reporter, SilentReporter
@@ -74,7 +75,7 @@ def inspect(archive: Path, kind: Kind, *, verify: bool = False, reporter: Report
         host_needs = HostNeeds(machine_of(packages.platform))
     name = archive.name.split(".")[0]
     manifest = Manifest(
-        name, packages.platform, packages.python, kind.packer, tuple(packages.found), host_needs, tuple(scan.files)
+        name, packages.platform, packages.python, kind.packer, tuple(packages.found), host_needs, scan.files
     )
     found = ForeignArchive(archive, manifest, os.stat(archive).st_size, packer=kind.packer, container=kind.container)
     return _compared(found, packages.hashes) if verify else found
@@ -83,9 +84,7 @@ def inspect(archive: Path, kind: Kind, *, verify: bool = False, reporter: Report
 def _compared(archive: ForeignArchive, hashes: Mapping[str, set[str]]) -> ForeignArchive:
     verified = unverified = 0
     wrong: list[str] = []
-    for file in archive.manifest.files:
-        if file.kind != "file":
-            continue
+    for file in archive.manifest.files.of_kind("file"):
         known = hashes.get(file.path)
         if known and file.sha256 in known:
             verified += 1
@@ -111,7 +110,7 @@ class _Scan:
     """What one pass over the members keeps: all members, the texts of records, what ELF files need."""
 
     archive: Path
-    files: list[File] = field(default_factory=list)
+    files: Files = field(default_factory=Files)
     texts: dict[str, bytes] = field(default_factory=dict)
     needs: NeedsCollector = field(default_factory=NeedsCollector)
 
@@ -132,7 +131,7 @@ class _Scan:
                     raise ArchiveError(f"{self.archive} is refused", cause="its records are longer than any real ones")
                 hashes[member.path] = size, sha256
             mode, target = member.mode & 0o777, member.target if kind == "link" else ""
-            self.files.append(File(member.path, kind, mode, member.mtime, 0, 0, size, sha256, target=target))
+            self.files.add(File(member.path, kind, mode, member.mtime, size, sha256, target=target))
 
     def _content(self, member: Member) -> str:
         """The sha256 of ``member``; its content is kept where it says something of packages."""

@@ -15,6 +15,7 @@ from trainenv.archives.foreign.recognise import PIXI_PACK, Kind
 from trainenv.archives.host_needs import NeedsCollector
 from trainenv.archives.hosts import require_host
 from trainenv.archives.manifest import HostNeeds, Manifest
+from trainenv.archives.members import Files
 from trainenv.environments.environment import Environment
 from trainenv.environments.staging import staged
 from trainenv.environments.verify import verify
@@ -101,7 +102,7 @@ def _manifest(prefix: Path, name: str) -> Manifest:
     host_needs = collected.host_needs(found.files, found.packages, found.virtual_packages)
     if host_needs.machine is None:
         host_needs = HostNeeds(machine_of(found.platform))
-    return Manifest(name, found.platform, found.python, "conda-pack", found.packages, host_needs, ())
+    return Manifest(name, found.platform, found.python, "conda-pack", found.packages, host_needs, Files())
 
 
 def _prove(archive: Path, environment: Environment, old: list[str], reporter: Reporter) -> None:

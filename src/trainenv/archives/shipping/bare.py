@@ -159,7 +159,7 @@ class BarePush:
         host = Host(
             self._place.host, facts.machine, glibc=facts.glibc.rpartition(" ")[2] or None, free_bytes=facts.free_bytes
         )
-        new = archive.manifest.unpacked_bytes + archive.bytes
+        new = archive.manifest.files.bytes + archive.bytes
         known = {"processor", "disk space of", *(["glibc"] if host.glibc else [])}
         for check in host_checks(archive.manifest, host, new_bytes=new):
             if check.state == "error" and check.name in known:
@@ -189,8 +189,7 @@ class BarePush:
             shell.close()
 
     def _finish(self, archive: Archive, aside: str, target: str, unpacker: str, digest: str) -> int:
-        files = [file for file in archive.manifest.files if file.kind == "file"]
-        checked = [file for file in files if not {"\n", "\\"} & set(file.path)]
+        checked = [file for file in archive.manifest.files.of_kind("file") if not {"\n", "\\"} & set(file.path)]
         listing = "".join(f"{file.sha256}  ./{file.path}\n" for file in checked)
         arguments = (aside, target, unpacker, digest, str(len(checked)), self._prefix or target)
         shell = Shell(self._place, _FINISH, arguments)
