@@ -17,6 +17,7 @@ SHELLS = {
     "dash": ["dash", "-euc"],
     "busybox": ["busybox", "sh", "-euc"],
     "mksh": ["mksh", "-euc"],
+    "ksh": ["ksh", "-euc"],
     "zsh": ["zsh", "-feuc"],
 }
 SHOW = 'echo "$CONDA_PREFIX|$CONDA_DEFAULT_ENV|${OWN-none}|${SET_HERE-none}|$PATH|${PS1-none}"; '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -174,8 +175,29 @@ def test_without_a_python_of_its_own_it_says_so_and_takes_another(extracted: Pat
     (extracted.parent / "python3").symlink_to(sys.executable)
     path = {"PATH": f"{extracted.parent}:/usr/bin:/bin"}
     done = subprocess.run([extracted / "bin/conda-unpack"], env=path, capture_output=True, text=True, check=True)
-    assert "no Python starts in" in done.stderr
+    assert f"no Python starts in {extracted} (there is none)" in done.stderr
     assert (extracted / "etc/tool.conf").read_text().startswith(f"root={extracted}\n")
+
+
+FAILURES = {
+    b"#!/bin/sh\necho '`GLIBC_2.99` not found (required' >&2; echo more >&2; exit 1\n": "`GLIBC_2.99` not found (",
+    b"#!/lib/ld-linux-of-another-machine.so\n": "this machine lacks the C library",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_it_says_why_no_python_starts(shell: str, extracted: Path) -> None:
+    (extracted / "tools").mkdir()
+    for tool in ("readlink", "sh"):
+        (extracted / "tools" / tool).symlink_to(f"/bin/{tool}")
+    for program, why in FAILURES.items():
+        (extracted / "bin/python").unlink()
+        (extracted / "bin/python").write_bytes(program)
+        (extracted / "bin/python").chmod(0o755)
+        (extracted / "bin/python3").unlink(missing_ok=True)
+        done = _shell(shell, "PATH=$PWD/tools; . bin/conda-unpack", extracted)
+        assert f"neither in {extracted} ({why}" in done.stderr
+        assert "more" not in done.stderr
 
 
 def test_what_was_changed_since_is_left_alone_and_told(extracted: Path) -> None:
@@ -253,3 +275,15 @@ def test_the_real_environment_fixed_by_source(environment_archive: Path, tmp_pat
     assert subprocess.check_output([place / "bin/teller"], text=True) == f"{place}/share\n"
     assert (place / "bin/greet").read_bytes().startswith(f"#!{place}/bin/".encode())
     assert not (place / BIG_TEXT).exists() and not (place / BINARY).exists()
+
+
+def test_libraries_that_the_machine_lacks_are_named(environment_archive: Path, tmp_path: Path) -> None:
+    place = extract(environment_archive, tmp_path / "chat")
+    modules = sorted(place.glob("lib/python3*/lib-dynload/*.so"))
+    needed = rb"\0(lib(?:ssl|bz2|ffi|lzma|z))\.so\."
+    module, found = next(pair for module in modules if (pair := (module, re.search(needed, module.read_bytes())))[1])
+    assert found is not None
+    module.write_bytes(module.read_bytes().replace(found[0], b"\0" + found[1] + b".xy."))
+    done = subprocess.run([place / "bin/conda-unpack"], capture_output=True, text=True, check=True)
+    assert f"this machine lacks {found[1].decode()}.xy." in done.stderr
+    assert f"(for {module.name.split('.')[0]}); install what brings" in done.stderr

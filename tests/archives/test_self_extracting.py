@@ -22,7 +22,7 @@ NEEDED = (
     *("sh", "tail", "wc", "tr", "uname", "getconf", "mkdir", "df", "ls", "chmod", "rm", "mv", "rmdir", "sed"),
     *("sha256sum", "readlink", "dirname", "cat"),
 )
-SHELLS = {"sh": ["sh"], "bash": ["bash"], "busybox": ["busybox", "sh"], "mksh": ["mksh"], "zsh": ["zsh"]}
+SHELLS = {name: [name] for name in ("sh", "bash", "mksh", "ksh", "zsh")} | {"busybox": ["busybox", "sh"]}
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +169,11 @@ def test_what_the_machine_lacks_is_said_before_anything_is_written(
     glibc = archives.read_manifest(script).host_needs.glibc
     newer = with_script(script, tmp_path / "newer.sh", f"glibc={glibc}\n", "glibc=2.999\n")
     assert "needs glibc 2.999" in run([newer], tmp_path).stderr
+    musl = with_script(script, tmp_path / "musl.sh", '-e "$loader"', '-e "$loader.gone"')
+    assert f"needs glibc {glibc}, and this machine has another C library" in run([musl], tmp_path).stderr
     huge = with_script(small_script, tmp_path / "huge.sh", "\nkilobytes=", "\nkilobytes=99999999")
     assert "MB left" in run([huge], tmp_path).stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "foreign.sh", "huge.sh", "newer.sh"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "foreign.sh", "huge.sh", "musl.sh", "newer.sh"]
 
 
 def test_a_prefix_without_room_leaves_nothing(script: Path, tmp_path: Path) -> None:

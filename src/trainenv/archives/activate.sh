@@ -7,6 +7,8 @@ _trainenv_here() {
         eval '_trainenv_file=$BASH_SOURCE'
     elif [ -n "${ZSH_VERSION-}" ]; then
         eval '_trainenv_file=${(%):-%x}'
+    elif case ${KSH_VERSION-} in Version*) true ;; *) false ;; esac; then
+        eval '_trainenv_file=${.sh.file}'
     else
         _trainenv_file=
         for _trainenv_open in /proc/"$(exec sh -c 'echo "$PPID"')"/fd/*; do

@@ -17,7 +17,7 @@ def program() -> bytes:
     head = resources.files("trainenv.archives").joinpath("conda_unpack_head.sh").read_text()
     kernel = resources.files("trainenv.relocation").joinpath("rewrite.py").read_text()
     main = resources.files("trainenv.archives").joinpath("conda_unpack_main.py").read_text()
-    parts = (head, "from __future__ import annotations\n", _embedded(kernel), _embedded(main))
+    parts = (head, "from __future__ import annotations\n", _embedded(kernel), _embedded(main), "# The end.\n")
     return "".join(parts).encode()
 
 

@@ -1,11 +1,15 @@
 #!/bin/sh
 """":
-# To a shell the line above does nothing, and it never reads beyond the last `return` or `exit` below;
-# to Python all of this is one string. A subshell does the work, so that a shell that sources this file
+# To a shell the line above does nothing, and what follows the last `return` or `exit` below is text for nobody (ksh
+# reads it nevertheless); to Python all of this is one string. A subshell does the work, so that a shell that sources this file
 # keeps its variables, options, folder and arguments.
 (
     set +fu; unset IFS
-    if [ -n "${BASH_VERSION-}" ]; then me=$BASH_SOURCE; else me=$0; fi
+    me=$0
+    case ${BASH_VERSION-}/${KSH_VERSION-} in
+    [0-9]*) me=$BASH_SOURCE ;;
+    /Version*) eval 'me=${.sh.file}' ;;
+    esac
     me=$(readlink -f -- "$me" 2>/dev/null)
     case $me in
     */bin/conda-unpack) ;;
@@ -30,13 +34,23 @@
     for candidate in "$prefix/bin/python" "$prefix/bin/python3" python3; do
         if "$candidate" -ISB -c "" 2>/dev/null; then python=$candidate; break; fi
     done
-    case $python in
-    "") echo "conda-unpack: no Python starts, neither in $prefix nor on PATH" >&2; exit 1 ;;
-    python3) echo "conda-unpack: no Python starts in $prefix; using python3 of PATH" >&2 ;;
-    esac
+    if [ "${python:-python3}" = python3 ]; then
+        own=$prefix/bin/python
+        why=$(export LC_ALL=C; "$own" -ISB -c "" 2>&1 | while read -r line; do echo "$line"; break; done)
+        case $why in
+        *"not found" | *"o such file"* | *"required file"*)
+            why="this machine lacks the C library that it is made for"
+            [ -e "$own" ] || why="there is none"
+            ;;
+        esac
+        where="in $prefix (${why:-it fails})"
+        [ -n "$python" ] || { echo "conda-unpack: no Python starts, neither $where nor on PATH" >&2; exit 1; }
+        echo "conda-unpack: no Python starts $where; using python3 of PATH" >&2
+    fi
     case ${ZSH_EVAL_CONTEXT-} in *file*) exec "$python" -ISB "$me" ;; esac
     if [ "$(readlink -f -- "$0" 2>/dev/null)" = "$me" ]; then exec "$python" -ISB "$me" "$@"; fi
     exec "$python" -ISB "$me"
 ) && { return 0 2>/dev/null || exit 0; }
 return 1 2>/dev/null || exit 1
+: <<'# The end.'
 """

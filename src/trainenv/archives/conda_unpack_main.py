@@ -15,9 +15,12 @@ import argparse
 import fcntl
 import glob
 import hashlib
+import importlib
 import json
 import os
+import re
 import sys
+import warnings
 from typing import Any
 
 from trainenv.relocation.rewrite import (
@@ -122,7 +125,9 @@ def main(arguments: list[str]) -> int:
     try:
         if not os.path.isabs(new):
             raise ValueError(f"the prefix {given!r} is not an absolute path")
-        print("conda-unpack: " + move(root, new))
+        print("conda-unpack: " + move(root, new), flush=True)
+        if lacking := libraries_lacking(root):
+            print(f"conda-unpack: this machine lacks {', '.join(lacking)}; install what brings them", file=sys.stderr)
     except NoRoomError as error:
         print(f"conda-unpack: {error}; choose a shorter prefix, nothing was changed", file=sys.stderr)
         return 1
@@ -166,6 +171,23 @@ def move(root: str, new: str) -> str:
         count, example = len(mover.changed), mover.changed[0]
         done += f"; {count} changed since they were packed and are left as they are, such as {example}"
     return done
+
+
+def libraries_lacking(root: str) -> list[str]:
+    """What Python's own modules don't load without, as ``"libssl.so.3 (for _ssl)"``; none if it is another Python."""
+    if os.path.realpath(sys.prefix) != root:
+        return []
+    lacking: dict[str, str] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for file in sorted(glob.glob(glob.escape(root) + "/lib/python3*/lib-dynload/*.so")):
+            module = os.path.basename(file).split(".", 1)[0]
+            try:
+                importlib.import_module(module)
+            except Exception as error:
+                if found := re.match(r"(\S+): cannot open shared object file", str(error)):
+                    lacking.setdefault(found[1], module)
+    return [f"{library} (for {module})" for library, module in lacking.items()]
 
 
 def _canonical(data: bytes, occurrences: Occurrences, prefix: str, path: str) -> bytes | None:

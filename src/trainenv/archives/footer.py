@@ -42,7 +42,9 @@ _NO_MORE = b"\x03\0"
 _EXTRA_HEAD = b"\x1f\x8b\x08\x04\0\0\0\0\x00\xff"
 _EXTRA = struct.Struct("<H2sH")
 _EXTRA_NAME = b"TE"
-_EXTRA_MOST = 0xFFFF - 4
+_EXTRA_MOST = 0x2000
+"""An extra field could have 64 KiB; busybox calls one corrupted that is longer than its buffer of 16 KiB."""
+
 _NO_CONTENT = _GZIP_END.pack(_NO_MORE, 0, 0)
 _CARRIER = len(_EXTRA_HEAD) + _EXTRA.size + len(_NO_CONTENT)
 """Bytes that a gzip member has which carries some in its extra field, besides those."""
@@ -179,11 +181,11 @@ def _gzip_end(index: bytes) -> bytes:
 
 def _carried(content: bytes) -> bytes:
     """``content`` in the extra fields of as many gzip members as it takes."""
-    members = []
-    for start in range(0, len(content), _EXTRA_MOST):
-        piece = content[start : start + _EXTRA_MOST]
-        members += [_EXTRA_HEAD, _EXTRA.pack(len(piece) + 4, _EXTRA_NAME, len(piece)), piece, _NO_CONTENT]
-    return b"".join(members)
+    return b"".join(_carrier(content[start : start + _EXTRA_MOST]) for start in range(0, len(content), _EXTRA_MOST))
+
+
+def _carrier(piece: bytes) -> bytes:
+    return b"".join((_EXTRA_HEAD, _EXTRA.pack(len(piece) + 4, _EXTRA_NAME, len(piece)), piece, _NO_CONTENT))
 
 
 def _uncarried(archive: str, members: bytes) -> bytes:
@@ -197,7 +199,6 @@ def _uncarried(archive: str, members: bytes) -> bytes:
         length = _EXTRA.unpack_from(members, position + len(_EXTRA_HEAD))[2]
         pieces.append(members[begin : begin + length])
         position = begin + length + len(_NO_CONTENT)
-    content = b"".join(pieces)
-    if _carried(content) != members:
+    if b"".join(map(_carrier, pieces)) != members:
         raise damaged(archive, "its end is no gzip member")
-    return content
+    return b"".join(pieces)

@@ -79,6 +79,12 @@ check_machine() {
     if [ -n "$machine" ] && [ "$has" != "Linux/$machine" ]; then
         fail "$name is for Linux/$machine, and this is $has"
     fi
+    case $machine in
+    x86_64) loader=/lib64/ld-linux-x86-64.so.2 ;;
+    aarch64) loader=/lib/ld-linux-aarch64.so.1 ;;
+    *) loader=/ ;;
+    esac
+    [ -z "$glibc" ] || [ -e "$loader" ] || fail "$name needs glibc $glibc, and this machine has another C library"
     has=$(getconf GNU_LIBC_VERSION 2>/dev/null)
     has=${has#glibc }
     if [ -n "$glibc" ] && [ -n "$has" ]; then
@@ -115,6 +121,13 @@ find_place() {
     case $free in
     "" | *[!0-9]*) ;;
     *) [ "$free" -ge "$kilobytes" ] || fail "it takes $((kilobytes / 1024)) MB, and $parent has $((free / 1024)) MB left" ;;
+    esac
+}
+
+quoted() {
+    case $1 in
+    *[!A-Za-z0-9/._+@%:,-]*) echo "'$(printf '%s\n' "$1" | sed "s/'/'\\\\''/g")'" ;;
+    *) echo "$1" ;;
     esac
 }
 
@@ -224,10 +237,11 @@ main() {
     fi
     trap - EXIT INT HUP TERM
     echo "$me: $name is in $target"
+    case $said in *"this machine lacks"*) echo "$me: ${said##*conda-unpack: }" >&2 ;; esac
     if [ -f "$target/bin/activate" ]; then
-        echo "Use it: . $target/bin/activate"
+        echo "Use it: . $(quoted "$target/bin/activate")"
     else
-        echo "Use it: $target/bin/python"
+        echo "Use it: $(quoted "$target/bin/python")"
     fi
 }
 
