@@ -234,6 +234,24 @@ def test_a_hostile_image_is_refused(edit: str, place: Workspace, tmp_path: Path)
     assert mounted_below(tmp_path) == []
 
 
+def test_another_image_in_its_place_is_not_taken_for_the_former(place: Workspace, tmp_path: Path) -> None:
+    """Its files have the inodes, sizes and times of others that were read there before, and the same device."""
+    prefix = make_prefix(tmp_path / "chat")
+    shutil.rmtree(prefix / "share")
+    tool = prefix / "lib/python3.1/site-packages/dist.py"
+    os.utime(tool, (1_600_000_000, 1_600_000_000))
+    before = pack(prefix, tmp_path / "before.squashfs").path
+    place.unpack(before, "chat", mount=True)
+    read = place.manifests([place.environment("chat")])
+    place.remove("chat")
+    tool.write_text("x = 2\n")
+    os.utime(tool, (1_600_000_000, 1_600_000_000))
+    place.unpack(pack(prefix, tmp_path / "after.squashfs").path, "chat", mount=True)
+    delta = place.pack(place.environment("chat"), tmp_path / "delta.tar.zst", against=before)
+    assert place.manifests([place.environment("chat")]) != read
+    assert not next(file for file in delta.manifest.files if file.path.endswith("dist.py")).absent
+
+
 def test_only_an_image_can_be_mounted(
     environment_archive: Path, image: Path, place: Workspace, trainenv: RunCommand, tmp_path: Path
 ) -> None:

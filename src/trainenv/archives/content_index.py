@@ -2,7 +2,8 @@
 
 A file that was hashed once need not be read again while device, inode, size, mtime and ctime are the same. Whoever
 writes into a file changes the ctime, which nobody can set. A new link to it changes that as well, so who links must
-note the file anew.
+note the file anew. A ctime in whole seconds says nothing: in a mounted image whoever made that chose it, and the next
+image mounted may get the same device and inodes; and on an old file system a second write may leave it as it was.
 
 The index is a cache: one that is damaged, locked or can't be written is done without. It is an SQLite file that several
 processes may use at once.
@@ -42,6 +43,7 @@ _MOST_WAITING = 20_000
 _UNSETTLED_NS = 50_000_000
 """A file written to this recently may be written to again without another time: clocks of file systems tick slowly."""
 
+_SECOND_NS = 1_000_000_000
 _BLOCK = 1 << 20
 
 
@@ -89,8 +91,8 @@ class ContentIndex:
         return None if known[1] is None else known[1].hex()
 
     def note(self, status: os.stat_result, sha256: str) -> None:
-        """Remember that the file with ``status`` has this sha256, unless it was written to just now."""
-        if abs(time.time_ns() - status.st_mtime_ns) < _UNSETTLED_NS:
+        """Remember that the file with ``status`` has this sha256, if each write from now on will show."""
+        if abs(time.time_ns() - status.st_mtime_ns) < _UNSETTLED_NS or not status.st_ctime_ns % _SECOND_NS:
             return
         key = _signed(status.st_dev), _signed(status.st_ino)
         times = status.st_size, status.st_mtime_ns, status.st_ctime_ns
