@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainenv.errors import EnvironmentBusyError, InstallError, TaskError, UsageError
+from trainenv.errors import ArchiveError, EnvironmentBusyError, InstallError, TaskError, UsageError
 from trainenv.locks import IfBusy
 from trainenv.progress import Reporter, SilentReporter
 from trainenv.settings import Settings, checked_name, load
@@ -212,10 +212,22 @@ class Workspace:
     def verify(
         self, environment: Environment, *, old_prefixes: Sequence[str] = (), imports: bool = True
     ) -> Verification:
-        """Check files, hashes, leftover prefixes and the interpreter of an environment."""
+        """Check files, hashes, leftover prefixes and the interpreter of an environment.
+
+        Of a mounted one every file of its image is held against the archive's manifest as well.
+        """
+        from trainenv.environments import mounts
         from trainenv.environments.verify import verify
 
-        return verify(environment, self.reporter, old_prefixes=old_prefixes, imports=imports)
+        found = verify(environment, self.reporter, old_prefixes=old_prefixes, imports=imports)
+        if (mount := mounts.mount_of(environment.prefix)) is not None:
+            from trainenv import archives
+
+            try:
+                archives.verify_archive(Path(mount.image), self.reporter)
+            except ArchiveError as error:
+                found.problems.append(f"its image {error.message}: {error.cause}")
+        return found
 
     def export(self, environment: Environment, format: str = "environment.yml", *, builds: bool = True) -> str:
         """An environment as text in a format of ``environments.export.FORMATS``, to create it again from."""

@@ -234,6 +234,33 @@ def test_a_hostile_image_is_refused(edit: str, place: Workspace, tmp_path: Path)
     assert mounted_below(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "path", ["lib/python3/site-packages/pkg/plain.py", "lib/python3/site-packages/pkg/__pycache__/plain.*.pyc"]
+)
+def test_verify_finds_what_no_record_of_a_package_names(
+    path: str, place: Workspace, trainenv: RunCommand, tmp_path: Path
+) -> None:
+    """An image that is sound, but for the content of one file."""
+    prefix = make_prefix(tmp_path / "chat")
+    shutil.rmtree(prefix / "share")
+    archive = pack(prefix, tmp_path / "chat.squashfs").path
+    root = pack(prefix, tmp_path / "root", format="folder").path
+    for file in (root / "conda-meta/trainenv").glob("manifest.*"):
+        file.unlink()
+    (forged,) = root.glob(path)
+    times = forged.stat().st_mtime, forged.stat().st_mtime
+    forged.write_bytes(forged.read_bytes()[:-1] + b"!")
+    os.utime(forged, times)
+    for folder, _, _ in os.walk(root):
+        os.utime(folder, (315532800, 315532800))
+    place.unpack(image_of(root, tmp_path / "forged.squashfs", archive), mount=True)
+    done = trainenv(place, "env", "verify", "chat")
+    assert done.returncode == 1
+    assert f"its image {tmp_path}/forged.squashfs is damaged: '{forged.relative_to(root)}' has not" in done.stderr
+    assert "trainenv env remove chat" in done.stderr
+    assert "repair" not in done.stderr
+
+
 def test_another_image_in_its_place_is_not_taken_for_the_former(place: Workspace, tmp_path: Path) -> None:
     """Its files have the inodes, sizes and times of others that were read there before, and the same device."""
     prefix = make_prefix(tmp_path / "chat")

@@ -24,6 +24,7 @@ from trainenv.cli.output import (
 from trainenv.cli.rollback import rollback, show_generations
 from trainenv.cli.upkeep import clone, rename, repair
 from trainenv.cli.vars import env_vars
+from trainenv.environments.environment import Environment
 from trainenv.environments.records import Package
 from trainenv.errors import UsageError
 from trainenv.sizes import human_size
@@ -213,7 +214,7 @@ def verify(
     else:
         for problem in found.problems:
             print(f"trainenv: {environment.name}: {problem}", file=sys.stderr)
-        print(f"`trainenv env repair {environment.name}` mends what it can", file=sys.stderr)
+        print(_way_out(environment), file=sys.stderr)
     if not as_json:
         for note in found.notes[:_MOST_NOTES]:
             print(f"note: {note}")
@@ -222,6 +223,12 @@ def verify(
         if found.unknown:
             print(f"note: {len(found.unknown)} files belong to no package, such as {found.unknown[0]}")
     return 0 if found.ok else 1
+
+
+def _way_out(environment: Environment) -> str:
+    if environment.status == "mounted":
+        return f"Its image has to be another: `trainenv env remove {environment.name}`, and unpack or mount a sound one"
+    return f"`trainenv env repair {environment.name}` mends what it can"
 
 
 @env.command()
