@@ -538,7 +538,7 @@ class Workspace:
                 made = unpack_foreign(self.settings, archive, kind, **options)
             else:
                 options["others"] = list(map(Path, others))
-                made, _ = archives.unpack_environment(self.settings, archive, **options)
+                made = archives.unpack_environment(self.settings, archive, **options).name
         registry.register(self.settings.prefix_of(made))
         return environment.get(self.settings, made)
 

@@ -21,8 +21,9 @@ from tests.archives.rows import Row
 from tests.archives.test_damage import Edit, _forge, _on_rows, _parts
 from tests.conftest import RunCommand
 from trainenv import Workspace, archives, locks
-from trainenv.archives import machine, reading
-from trainenv.archives.delta import of_manifests
+from trainenv.archives import holding, machine, packing, reading
+from trainenv.archives.content_index import ContentIndex
+from trainenv.archives.delta import DIGITS, of_manifests
 from trainenv.archives.manifest import Manifest, relocation_json
 from trainenv.archives.members import DELTA_NOTE
 from trainenv.errors import ArchiveError, UsageError
@@ -97,6 +98,23 @@ def test_the_rest_comes_from_an_environment_here(place: Workspace, first: Path, 
     assert _packed(made) == whole.read_bytes()
     assert (made / PLAIN).samefile(there / PLAIN)
     assert subprocess.check_output([made / "bin/tool", "x"], text=True) == "tool x\n"
+
+
+@pytest.mark.parametrize("is_unpacked", [True, False])
+def test_what_a_machine_says_that_it_holds_is_what_a_delta_would_leave_out(
+    place: Workspace, first: Path, tmp_path: Path, is_unpacked: bool
+) -> None:
+    """Also when nothing of it is read again, as the index knows it, and not what was changed since."""
+    prefix = _unpack(place, first, "one") if is_unpacked else make_prefix(tmp_path / "made")
+    with ContentIndex(place.settings.cache_dir) as index:
+        listed = of_manifests([packing.describe(prefix, "one", ContentIndex(None), SilentReporter())]).contents
+        for _ in range(2):
+            assert listed <= {digest[:DIGITS] for digest in holding.held(prefix, index)}
+        (prefix / PLAIN).write_text("changed\n")
+        (prefix / "bin/tool").unlink()
+        left = {digest[:DIGITS] for digest in holding.held(prefix, index)}
+    gone = {file.sha256[:DIGITS] for file in archives.read_manifest(first).files if file.path in (PLAIN, "bin/tool")}
+    assert listed - left == gone
 
 
 def test_the_rest_comes_from_an_archive_that_is_named(place: Workspace, first: Path, delta: Path, whole: Path) -> None:

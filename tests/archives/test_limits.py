@@ -160,12 +160,12 @@ def test_unpacked_as_an_environment_by_its_own_name_or_another(small_archive: Pa
     (tmp_path / "b").mkdir()
     place = settings.load(tmp_path / "b")
     reporter = SilentReporter()
-    name, manifest = archives.unpack_environment(place, small_archive, reporter=reporter)
+    name, manifest, _ = archives.unpack_environment(place, small_archive, reporter=reporter)
     assert (name, manifest.name) == ("chat", "chat")
     assert (place.prefix_of("chat") / "etc/tool.conf").read_text().startswith(f"root={place.prefix_of('chat')}\n")
     with pytest.raises(EnvironmentExistsError):
         archives.unpack_environment(place, small_archive, reporter=reporter)
-    name, _ = archives.unpack_environment(place, small_archive, name="other", prefix="/opt/c", reporter=reporter)
+    name = archives.unpack_environment(place, small_archive, name="other", prefix="/opt/c", reporter=reporter).name
     assert (place.prefix_of(name) / "etc/tool.conf").read_text().startswith("root=/opt/c\n")
     with pytest.raises(UsageError):
         archives.unpack_environment(place, small_archive, name="a/b", reporter=reporter)

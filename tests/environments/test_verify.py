@@ -13,6 +13,8 @@ from tests import support
 from tests.conftest import MakeWorkspace, RunCommand, python_here
 from trainenv import Workspace
 from trainenv.environments.environment import Environment
+from trainenv.environments.verify import verify
+from trainenv.progress import SilentReporter
 
 SITE = f"lib/python{python_here()}/site-packages"
 
@@ -53,6 +55,17 @@ def test_imports_only_on_request(workspace: Workspace, made: Environment, traine
     assert slow.returncode == 1
     assert "module needs_greeter can't be imported: OSError: no GPU" in slow.stderr
     assert "trainenv env repair chat" in slow.stderr
+    shared = {
+        str(file.relative_to(made.prefix))
+        for file in made.prefix.rglob("*")
+        if file.is_file() and not file.is_symlink()
+    }
+    in_part = verify(made, SilentReporter(), proven=shared - {f"{SITE}/greeter/__init__.py"})
+    assert in_part.imported == []
+    assert in_part.problems == []
+    assert in_part.files == verify(made, SilentReporter(), imports=False).files
+    in_part = verify(made, SilentReporter(), proven=shared - {f"{SITE}/needs_greeter/__init__.py"})
+    assert [line.split(" ")[0] for line in in_part.problems] == [f"{SITE}/needs_greeter/__init__.py", "module"]
 
 
 def test_another_users_pip_is_no_damage(workspace: Workspace, made: Environment, wheels: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from trainenv.archives.canonical_files import CanonicalFile
 from trainenv.archives.content_index import ContentIndex, identity
 from trainenv.archives.hashing import HASHED_ASIDE
 
@@ -31,8 +33,24 @@ class HashesAhead:
             if status.st_size >= HASHED_ASIDE and self._index.sha256(status) is None:
                 self._coming[path] = self._pool.submit(self._index.hashed, place)
 
-    def sha256(self, path: str, status: os.stat_result) -> str | None:
-        """The sha256 of the file ``path`` with ``status``; None for one that must be read now."""
+    def of(self, path: str, found: CanonicalFile) -> str:
+        """The sha256 of the canonical content of the file ``path``, which is open as ``found``."""
+        known = self._sha256(path, found.status) if found.verbatim else None
+        if known is None:
+            made = hashlib.sha256()
+            for block in found.blocks():
+                made.update(block)
+            known = made.hexdigest()
+            if found.verbatim:
+                self._index.note(found.status, known)
+        return known
+
+    def close(self) -> None:
+        """Stop; what nobody has asked for is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _sha256(self, path: str, status: os.stat_result) -> str | None:
+        """That of the file ``path`` with ``status``; None for one that must be read now."""
         known = self._index.sha256(status)
         if known is None and (coming := self._coming.pop(path, None)) is not None:
             found = coming.result()
@@ -40,7 +58,3 @@ class HashesAhead:
                 self._index.note(*found)
                 return found[1]
         return known
-
-    def close(self) -> None:
-        """Stop; what nobody has asked for is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)

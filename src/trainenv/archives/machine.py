@@ -54,19 +54,29 @@ def manifests(settings: Settings, environments: Sequence[Environment], reporter:
 
 def to_bytes(listed: Sequence[Manifest]) -> bytes:
     """The file that says what the environments of ``listed`` hold: the same for the same environments."""
+    environments = [
+        {
+            "name": manifest.name,
+            "platform": manifest.platform,
+            "python": manifest.python,
+            "files": manifest.files.absent_count,
+            "bytes": manifest.files.bytes,
+        }
+        for manifest in listed
+    ]
+    return _packed(environments, of_manifests(listed))
+
+
+def side_to_bytes(side: OtherSide) -> bytes:
+    """The same file about ``side``, of whose environments nothing but the names is known."""
+    return _packed([{"name": name} for name in side.names], side)
+
+
+def _packed(environments: list[dict[str, Any]], side: OtherSide) -> bytes:
     document = {
         "manifest": _VERSION,
-        "environments": [
-            {
-                "name": manifest.name,
-                "platform": manifest.platform,
-                "python": manifest.python,
-                "files": manifest.files.absent_count,
-                "bytes": manifest.files.bytes,
-            }
-            for manifest in listed
-        ],
-        "contents": "".join(sorted(of_manifests(listed).contents)),
+        "environments": environments,
+        "contents": "".join(sorted(side.contents)),
     }
     return ZSTD.compressor(_LEVEL)(json.dumps(document, separators=(",", ":")).encode())[0]
 

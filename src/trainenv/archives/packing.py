@@ -257,14 +257,7 @@ class _Packer:
     def _is_there(self, path: str, owner: str, found: CanonicalFile) -> bool:
         """Whether the other side has the file; then it is only listed."""
         assert self._against is not None
-        known = self._hashes.sha256(path, found.status) if found.verbatim else None
-        if known is None:
-            made = hashlib.sha256()
-            for block in found.blocks():
-                made.update(block)
-            known = made.hexdigest()
-            if found.verbatim:
-                self._index.note(found.status, known)
+        known = self._hashes.of(path, found)
         if not self._against.has(known, found.size):
             return False
         self._files.add(_listed(path, owner, found, known, absent=True))

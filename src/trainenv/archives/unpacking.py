@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NamedTuple
 
 from trainenv.archives.canonical_files import LocalEnvironment
 from trainenv.archives.content_index import ContentIndex
@@ -26,6 +27,17 @@ from trainenv.errors import RelocationError
 from trainenv.progress import Reporter, SilentReporter, Step
 from trainenv.relocation import PLACEHOLDER
 from trainenv.settings import Settings
+
+
+class Unpacked(NamedTuple):
+    """The environment ``name``, made of the archive with ``manifest``.
+
+    ``linked`` are the paths of those files that are links to another environment's, which have their sha256.
+    """
+
+    name: str
+    manifest: Manifest
+    linked: frozenset[str]
 
 
 def read_manifest(archive: Path) -> Manifest:
@@ -85,14 +97,14 @@ def unpack_environment(
     replaces: bool = False,
     confirm: Callable[[], None] = lambda: None,
     reporter: Reporter,
-) -> tuple[str, Manifest]:
+) -> Unpacked:
     """Unpack ``archive`` as environment ``name`` (default: its own): whole or not at all.
 
     With ``replaces`` it takes the place of the environment of that name, which is kept for a rollback.
     ``prefix`` is what its files carry, by default that of the environment (see ``visible_as``).
     What this machine lacks is said before the first byte is written. Files that another environment has are linked,
     and their part of the archive is not read. What a delta builds on may also be in the archives ``others``.
-    ``confirm`` is called when all has been read, and may raise. Returns the name and manifest.
+    ``confirm`` is called when all has been read, and may raise.
     """
     with ExitStack() as stack:
         source, manifest, frames = stack.enter_context(opened(archive))
@@ -119,9 +131,10 @@ def unpack_environment(
             )
             with staged(settings, name, replaces=replaces, afresh=True) as staging:
                 writer = Writer(source.name, staging.path, placed, index)
-                _Unpacking(source, frames, origins, writer, more).run(reporter)
+                unpacking = _Unpacking(source, frames, origins, writer, more)
+                unpacking.run(reporter)
                 confirm()
-    return name, manifest
+    return Unpacked(name, manifest, frozenset(unpacking.linked))
 
 
 def unpack(archive: Path | ByteSource, target: Path, *, target_prefix: str, reporter: Reporter) -> Manifest:
@@ -139,7 +152,10 @@ def unpack(archive: Path | ByteSource, target: Path, *, target_prefix: str, repo
 
 
 class _Unpacking:
-    """Writes all members, each from where it comes from; ``others`` are archives opened beside the one to unpack."""
+    """Writes all members, each from where it comes from; ``others`` are archives opened beside the one to unpack.
+
+    ``linked`` are the paths of those that became links.
+    """
 
     def __init__(
         self,
@@ -154,6 +170,7 @@ class _Unpacking:
         self._origins = origins
         self._writer = writer
         self._others = others
+        self.linked: set[str] = set()
 
     def run(self, reporter: Reporter) -> None:
         """Where all comes from the archive it is read, and so checked, to its last byte."""
@@ -189,7 +206,9 @@ class _Unpacking:
         with closing(member_reader(self._source, origins.manifest, self._frames, wanted)) as reader:
             for member in origins.manifest.files:
                 if (local := origins.links.get(member.number)) is not None:
-                    if not writer.link(member, local.place, local.status):
+                    if writer.link(member, local.place, local.status):
+                        self.linked.add(member.path)
+                    else:
                         self._write_late(member, local)
                 elif (copy := origins.copies.get(member.number)) is not None:
                     self._write(member, copy.blocks())

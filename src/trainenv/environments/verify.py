@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,22 @@ class Verification:
 
 
 def verify(
-    environment: Environment, reporter: Reporter, *, old_prefixes: Sequence[str] = (), imports: bool = True
+    environment: Environment,
+    reporter: Reporter,
+    *,
+    old_prefixes: Sequence[str] = (),
+    imports: bool = True,
+    proven: Set[str] = frozenset(),
 ) -> Verification:
     """Check every file against its record, look for prefixes that must be gone, for libraries, start the interpreter.
 
     ``old_prefixes`` are prefixes that no file may hold. With ``imports`` the interpreter imports
-    what the requirements named.
+    what the requirements named. The files ``proven``, which an environment that works here shares, are not read again,
+    and modules that have no others not imported.
     """
     prefix = environment.prefix
     with reporter.step("check files", unit="files") as step:
-        inspection = inspect(prefix, banned=forbidden_prefixes(prefix, old_prefixes), step=step)
+        inspection = inspect(prefix, banned=forbidden_prefixes(prefix, old_prefixes), step=step, proven=proven)
     if (image := mounts.image_folder(prefix)) is not None:
         inspection.leftovers = [each for each in inspection.leftovers if not _is_of_image(image, *each)]
     found = Verification(inspection.files, problems_of(inspection), unknown=inspection.unknown)
@@ -75,7 +81,7 @@ def verify(
         found.notes.append(f"the files carry the prefix {carried}, where another machine or container sees them")
     if os.path.lexists(prefix / "bin" / "python"):
         with reporter.step("start the interpreter"):
-            modules = _requested_modules(prefix) if imports else []
+            modules = _requested_modules(prefix, proven) if imports else []
             _start(environment, modules, found)
     return found
 
@@ -96,27 +102,29 @@ def problems_of(inspection: Inspection) -> list[str]:
     return lines + [f"{path} holds the prefix {held}" for path, held in sorted(inspection.leftovers)]
 
 
-def _requested_modules(prefix: Path) -> list[str]:
-    """The top-level modules of the PyPI packages that the requirements named."""
+def _requested_modules(prefix: Path, proven: Set[str]) -> list[str]:
+    """The top-level modules of the PyPI packages that the requirements named, if they have files not ``proven``."""
     requested = requested_keys(read_note(prefix, ENVIRONMENT_NOTE))
     modules: list[str] = []
     for distribution in distributions(prefix):
         if distribution.key in requested:
-            modules += _modules(distribution)
+            modules += _modules(distribution, proven)
     return modules
 
 
-def _modules(distribution: Distribution) -> list[str]:
+def _modules(distribution: Distribution, proven: Set[str]) -> list[str]:
     site = os.path.dirname(distribution.folder)
-    found = set()
+    found, new = set(), set()
     for path, _, _ in distribution.record():
         relative = os.path.relpath(path, site)
         first, _, rest = relative.partition("/")
-        if rest == "__init__.py" or (not rest and first.endswith((".py", ".so"))):
-            name = first.split(".")[0]
-            if name.isidentifier() and not name.startswith("_") and name not in _NOT_MODULES:
-                found.add(name)
-    return sorted(found)
+        name = first.split(".")[0]
+        if path not in proven and not path.endswith(".pyc"):
+            new.add(name)
+        is_module = rest == "__init__.py" or (not rest and first.endswith((".py", ".so")))
+        if is_module and name.isidentifier() and not name.startswith("_") and name not in _NOT_MODULES:
+            found.add(name)
+    return sorted(found & new)
 
 
 _START = """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from trainenv.archives import machine
+from trainenv.archives.holding import contents_of
 from trainenv.archives.shipping import kept
 from trainenv.archives.shipping.ahead import RemoteSource
 from trainenv.archives.shipping.asking import Asking
@@ -36,7 +37,7 @@ from trainenv.archives.shipping.wire import (
     message,
     values_of,
 )
-from trainenv.archives.unpacking import unpack_environment
+from trainenv.archives.unpacking import Unpacked, unpack_environment
 from trainenv.environments import environment, registry, staging
 from trainenv.environments.verify import Verification, verify
 from trainenv.errors import EnvironmentExistsError, TrainenvError, TransferError, UsageError
@@ -96,7 +97,7 @@ def _received(stream: StandardStreams) -> dict[str, Any]:
     ):
         source = RemoteSource(sent, step, stored)
         try:
-            unpack_environment(
+            unpacked = unpack_environment(
                 settings,
                 source,
                 name=name,
@@ -108,11 +109,11 @@ def _received(stream: StandardStreams) -> dict[str, Any]:
             source.close()
     target = settings.prefix_of(name)
     registry.register(target)
-    return {"prefix": str(target), "command": _command(settings, name, path), **_proof(settings, name, reporter)}
+    return {"prefix": str(target), "command": _command(settings, name, path), **_proof(settings, unpacked, reporter)}
 
 
 def _contents(settings: Settings, packages: object, reporter: Reporter) -> bytes:
-    """What the environments here that have most of ``packages`` hold, as ``machine.to_bytes`` has it."""
+    """What the environments here that have most of ``packages`` hold, as ``machine`` writes it."""
     wanted = set(map(str, packages)) if isinstance(packages, list) else set()
     found = []
     for each in [*environment.list_all(settings), *environment.list_foreign(settings)]:
@@ -120,11 +121,7 @@ def _contents(settings: Settings, packages: object, reporter: Reporter) -> bytes
             shared = wanted & {f"{package.name} {package.version}" for package in each.packages}
             found.append((len(shared), str(each.prefix), each))
     alike = [each for count, _, each in sorted(found, key=lambda one: (-one[0], one[1])) if count][:_MOST_ALIKE]
-    try:
-        return machine.to_bytes(machine.manifests(settings, alike, reporter))
-    except TrainenvError as error:
-        reporter.notice(f"{alike[0].name} is not looked at: {error}")
-        return machine.to_bytes([])
+    return machine.side_to_bytes(contents_of(settings, alike, reporter))
 
 
 def _command(settings: Settings, name: str, path: str) -> str:
@@ -140,8 +137,9 @@ def _folder(path: str) -> Path:
     return Path(os.path.realpath(Path("~").expanduser() / path))
 
 
-def _proof(settings: Settings, name: str, reporter: Reporter) -> dict[str, Any]:
-    found: Verification = verify(environment.get(settings, name), reporter)
+def _proof(settings: Settings, unpacked: Unpacked, reporter: Reporter) -> dict[str, Any]:
+    """What ``env verify`` finds in what is new here: the rest has proven itself when it came."""
+    found: Verification = verify(environment.get(settings, unpacked.name), reporter, proven=unpacked.linked)
     return {"verified": found.ok, "files": found.files, "problems": found.problems}
 
 
