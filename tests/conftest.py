@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import support
@@ -16,6 +17,10 @@ from trainenv import Workspace
 from trainenv.channels.pypi import pip_settings
 
 _HOME = Path("~").expanduser()
+
+# How long an example takes tells how busy the machine is, and no fault.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # A shell lets what it starts in the background ignore these, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,7 +84,7 @@ def trainenv() -> RunCommand:
 
     def run(place: Workspace | None, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         command = program(place, *arguments)
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload, no-any-return]
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **options)  # type: ignore[call-overload, no-any-return]
 
     return run
 

@@ -103,8 +103,10 @@ def test_conda_packages_and_wheels_without_any_network(
     assert {"name": "greeter", "version": "1.0", "build": "pypi"} in shown["packages"]
 
 
-def test_its_packages_stay_as_long_as_they_are_needed(workspace: Workspace, small: Small) -> None:
+def test_its_packages_stay_as_long_as_they_are_needed(tmp_path: Path, small: Small) -> None:
     archive = small()
+    (root := tmp_path / "b").mkdir()
+    workspace = Workspace(root)
     workspace.unpack(archive, "one")
     made = workspace.unpack(archive, "two")
     archive.unlink()

@@ -70,7 +70,7 @@ ONLY_THE_READER = (
 """What the reader refuses beyond the schema: it needs to know of other words, or of the folder."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(some(tuple(schema()["properties"]), VALUES), INNER)
 def test_reader_and_schema_refuse_the_same(
     tmp_path_factory: pytest.TempPathFactory, top: dict[str, Any], inner: dict[str, Any]

@@ -87,7 +87,7 @@ def test_its_commands_run_in_a_shell_with_values_that_stay_values(
     assert task.log_file.read_text() == "said\n"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20))
 def test_no_value_is_anything_but_a_text_to_the_shell(value: str) -> None:
     command = render(r"""printf '%s\0' {v} "{v}" '{v}' "a\"{v}" 'it'\''s {v}' x{v} {{}}""", {"v": value})
