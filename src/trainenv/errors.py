@@ -11,6 +11,12 @@ from collections.abc import Sequence
 from trainenv.credentials import without_credentials
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """``names`` in a sentence: ``a, b and 7 more`` where there are more than ``most``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 class TrainenvError(Exception):
     """Something that a user can understand and act on.
 

@@ -15,6 +15,7 @@ from itertools import chain
 from trainenv.archives.columns import SHORTENED
 from trainenv.archives.manifest import Against, Manifest
 from trainenv.archives.members import File
+from trainenv.errors import listed
 
 DIGITS = 16
 """How many digits of a sha256 are enough to say that a file is there, whatever its size."""
@@ -76,7 +77,7 @@ def proof(absent: Iterable[File]) -> str:
 
 def note(name: str, against: OtherSide) -> bytes:
     """The text for who unpacks a delta with ``tar``."""
-    return f"""This is no whole environment: it is what of {name} was new beside {_in_words(against.names)}.
+    return f"""This is no whole environment: it is what of {name} was new beside {listed(against.names)}.
 
 On the machine that has the rest:
 
@@ -86,7 +87,3 @@ On the machine that has the rest:
 Without trainenv there, ask for the whole archive: `trainenv pack` without --against makes it.
 bin/conda-unpack does nothing in this folder.
 """.encode()
-
-
-def _in_words(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) < 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"

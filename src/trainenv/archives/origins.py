@@ -24,7 +24,7 @@ from trainenv.archives.manifest import Manifest
 from trainenv.archives.members import File
 from trainenv.archives.placing import Placement
 from trainenv.environments.copies import is_edited_in_place
-from trainenv.errors import ArchiveError
+from trainenv.errors import ArchiveError, listed
 
 _HASHERS = 2
 _NAMED = 3
@@ -130,11 +130,10 @@ def require_all(archive: str, origins: Origins) -> None:
         return
     against = origins.manifest.against
     names = ", ".join(against.names) if against is not None else ""
-    listed = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
     files = "a file" if len(missing) == 1 else f"{len(missing)} files"
     raise ArchiveError(
         f"{archive} is a delta, and {files} that it builds on can't be found here",
-        cause=f"no environment has {listed}",
+        cause=f"no environment has {listed(missing, _NAMED)}",
         hint=f"Unpack {names or 'what it was packed against'} first, or name an archive that has them with --from; "
         "nothing was unpacked",
         details=[*missing[:_MOST_DETAILS], *(["..."] if len(missing) > _MOST_DETAILS else [])],

@@ -9,6 +9,7 @@ import click
 
 from trainenv.cli.output import chosen, environment_options, json_option, print_json, print_table, workspace, write_file
 from trainenv.environments.records import Package
+from trainenv.errors import listed
 
 _FORMATS = ("environment.yml", "requirements.txt", "pixi.lock", "pylock.toml", "explicit")
 
@@ -50,8 +51,7 @@ def export(
     wanted = "sbom" if sbom else format or (format_of(output) if output else "environment.yml")
     text = place.export(environment, wanted, builds=not no_builds)
     if missing := left_out(environment, wanted):
-        named = ", ".join(missing) if len(missing) <= 5 else f"{', '.join(missing[:5])} and {len(missing) - 5} more"
-        place.reporter.notice(f"{wanted} has no place for {named}")
+        place.reporter.notice(f"{wanted} has no place for {listed(missing)}")
     if not output:
         sys.stdout.write(text)
         return

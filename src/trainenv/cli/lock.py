@@ -12,7 +12,7 @@ from trainenv.channels.target import Target
 from trainenv.cli.changes import dry_run_option, print_plan, target_options
 from trainenv.cli.create import what_to_install
 from trainenv.cli.output import json_option, offline_option, print_json, workspace, write_file
-from trainenv.errors import UsageError
+from trainenv.errors import UsageError, listed
 
 _FORMATS = ("pixi.lock", "pylock.toml", "explicit")
 
@@ -76,8 +76,7 @@ def lock(
     assert output is not None
     text = locked.dump(wanted)
     if missing := locked.left_out(wanted):
-        named = ", ".join(missing) if len(missing) <= 5 else f"{', '.join(missing[:5])} and {len(missing) - 5} more"
-        place.reporter.notice(f"{wanted} has no place for {named}")
+        place.reporter.notice(f"{wanted} has no place for {listed(missing)}")
     if output == "-":
         sys.stdout.write(text)
         return

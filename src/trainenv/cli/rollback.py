@@ -9,6 +9,7 @@ import click
 from trainenv.cli.changes import busy_options
 from trainenv.cli.completion import ENVIRONMENT
 from trainenv.cli.output import chosen, json_option, print_json, print_table, workspace, yes_option
+from trainenv.errors import listed
 
 if TYPE_CHECKING:
     from trainenv.environments.rollback import Generation
@@ -83,5 +84,4 @@ def _compared(item: Generation) -> str:
         for change in item.changes
         if (package := change.after or change.before)
     ]
-    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-    return ", ".join(named[:_MOST_NAMED]) + more or "the same packages"
+    return listed(named, _MOST_NAMED) or "the same packages"

@@ -15,7 +15,7 @@ from trainenv.cli.group import Group
 from trainenv.cli.output import duration, json_option, print_json, print_table, workspace
 from trainenv.cli.results import compare, export, in_line, metrics, selecting
 from trainenv.cli.train import exit_code_of, parameters_in, show_log, started
-from trainenv.errors import UsageError
+from trainenv.errors import UsageError, listed
 from trainenv.training.index import Summary
 from trainenv.training.selection import selected
 from trainenv.training.task import Task
@@ -226,8 +226,7 @@ def _in_lines(found: Task, differs: Differences) -> list[str]:
     """What differs now, for people."""
     lines = []
     if differs.code:
-        shown = ", ".join(differs.code[:5]) + (f" and {len(differs.code) - 5} more" if len(differs.code) > 5 else "")
-        lines.append(f"the code of {found.method} differs now: {shown}")
+        lines.append(f"the code of {found.method} differs now: {listed(differs.code)}")
     if differs.missing:
         lines.append(f"environment {found.conda_env} is not there any more")
     for change in differs.packages:

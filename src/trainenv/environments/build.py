@@ -263,6 +263,7 @@ def _fill_pypi(
                 cache_dir=settings.cache_dir,
                 keep_open=keep_open,
                 access=access,
+                reporter=reporter,
             ).write(prefix)
     elif specification.locked is None or not from_lock.write_pylock(
         prefix, specification.locked, at_hand.folders(settings, specification.channels)

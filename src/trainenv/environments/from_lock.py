@@ -20,7 +20,7 @@ from trainenv.environments import at_hand
 from trainenv.environments.locked import LockedConda, LockedEnvironment, local_path, of_prefix
 from trainenv.environments.lockfiles import pylock
 from trainenv.environments.records import conda_name, conda_records, python_version, replace_file
-from trainenv.errors import InstallError, InterpreterError, SpecificationError
+from trainenv.errors import InstallError, InterpreterError, SpecificationError, listed
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
@@ -252,6 +252,6 @@ def write_pylock(prefix: Path, locked: LockedEnvironment, places: Sequence[Path]
         public = replace(wheel, location=without_credentials(wheel.location))
         wheels[wheel.name] = at_hand.wheel(public, places)
     if vague := [wheel.name for wheel in wheels.values() if not wheel.is_exact]:
-        raise SpecificationError(f"{locked.source} has no sha256 of {', '.join(vague)}", hint="Lock it again")
+        raise SpecificationError(f"{locked.source} has no sha256 of {listed(vague)}", hint="Lock it again")
     replace_file(prefix / pylock.OWN, pylock.dump(wheels.values(), python).encode())
     return True

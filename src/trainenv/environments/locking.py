@@ -16,7 +16,7 @@ from trainenv.environments.preview import Plan
 from trainenv.environments.records import canonical_name
 from trainenv.environments.requests import blame
 from trainenv.environments.specification import Specification, remarks
-from trainenv.errors import InterpreterError, SolveError, SpecificationError, UsageError
+from trainenv.errors import InterpreterError, SolveError, SpecificationError, UsageError, listed
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
@@ -111,12 +111,12 @@ def _lock(
         with reporter.step(f"resolve PyPI requirements for {target.subdir}"):
             nowhere = settings.cache_dir / "no-prefix"
             brought = preview.brought_by_conda(settings, nowhere, found)
-            wheels, _ = preview.resolved(settings, nowhere, found, brought)
+            wheels, _ = preview.resolved(settings, nowhere, found, brought, reporter)
         replaced = {brought[wheel.name].owner for wheel in wheels if wheel.name in brought}
         records = [record for record in records if record.name.normalized not in replaced - {"python"}]
         wheels = [_exact(wheel) for wheel in wheels]
         if target.is_foreign and (built := [wheel.name for wheel in wheels if wheel.is_source]):
-            reporter.notice(f"{', '.join(built)} for {target.platform} comes as source, and is built there")
+            reporter.notice(f"{listed(built)} for {target.platform} comes as source, and is built there")
         sizes |= {wheel.name: wheel.size for wheel in wheels if wheel.size}
     locked = LockedEnvironment(
         "the specification",

@@ -64,7 +64,7 @@ def plan(settings: Settings, name: str, solution: Solution, reporter: Reporter) 
     if solution.resolves_pypi:
         with reporter.step("resolve PyPI requirements"):
             brought = brought_by_conda(settings, prefix, solution)
-            found, sizes = resolved(settings, prefix, solution, brought)
+            found, sizes = resolved(settings, prefix, solution, brought, reporter)
         named = {wheel.name for wheel in found}
         pypi = [item for item in pypi if item.name not in named]
         pypi += [Package(wheel.name, wheel.version, "pypi", "pypi") for wheel in found]
@@ -115,7 +115,7 @@ def _conda_downloads(settings: Settings, records: Sequence[RepoDataRecord]) -> d
 
 
 def resolved(
-    settings: Settings, prefix: Path, solution: Solution, brought: AllGiven
+    settings: Settings, prefix: Path, solution: Solution, brought: AllGiven, reporter: Reporter
 ) -> tuple[list[LockedWheel], dict[str, int]]:
     """The PyPI packages that uv would choose, and the size of the file of each that is not there yet."""
     there = {found.key: found.version for found in distributions(prefix)}
@@ -139,6 +139,7 @@ def resolved(
             cache_dir=settings.cache_dir,
             keep_open=(),
             access=solution.sources.access,
+            reporter=reporter,
         ).write(Path(folder))
         found = wheels.locked(Path(folder))
         content = parse_toml((Path(folder) / PYLOCK).read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +29,10 @@ from trainenv.environments.records import Distribution, canonical_name
 from trainenv.environments.requirement_lines import for_uv, uv_variables
 from trainenv.environments.requirement_lines import uv_options as requirement_options
 from trainenv.environments.specification import Specification, addresses, named_requirements, required_hashes
-from trainenv.environments.wheel_errors import indexes_of, keyring_helps, refused, solve_error
+from trainenv.environments.wheel_errors import indexes_of, keyring_helps, refused, solve_error, warnings
 from trainenv.environments.wheels import locked
 from trainenv.errors import SolveError, TrainenvError
+from trainenv.progress import Reporter
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -58,6 +59,8 @@ class Resolution:
     cache_dir: Path
     keep_open: tuple[int, ...]
     access: Access
+    reporter: Reporter
+    _warnings: list[str] = field(default_factory=list, init=False)
 
     def write(self, into: Path) -> None:
         """Write the ``pylock.toml`` of prefix ``into``.
@@ -83,6 +86,8 @@ class Resolution:
         # uv counts from where the file is now, and that is not where it will be.
         pylock.write_text(_RELATIVE_PATH.sub(lambda match: _absolute(match, pylock.parent), text), encoding="utf-8")
         _check_hashes(self.specification, locked(into), self.preferred)
+        for line in self._warnings:
+            self.reporter.notice(line)
 
     def _work_out(self, into: Path) -> str | None:
         """Let uv find a solution; returns what uv says when it fails.
@@ -168,7 +173,7 @@ class Resolution:
     def _compile(self, into: Path, *options: str) -> str | None:
         """Run uv; returns what it says when it fails."""
         wanted = self.specification
-        arguments = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", "pylock.toml"]
+        arguments = ["pip", "compile", "--no-header", "--no-annotate", "--format", "pylock.toml"]
         arguments += ["--output-file", str(into / PYLOCK), *self.python, *uv_options(wanted.folder)]
         arguments += [*constraint_options(), *requirement_options(wanted.requirements)]
         arguments += ["-", *map(str, wanted.projects)]
@@ -183,6 +188,7 @@ class Resolution:
             access=self.access,
             own_variables=uv_variables(wanted.requirements),
         )
+        self._warnings[:] = warnings(output)
         return None if code == 0 else output
 
     def _lines(self) -> list[str]:

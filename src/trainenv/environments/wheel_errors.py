@@ -43,14 +43,8 @@ def solve_error(
         return unreadable
     if refused:
         return refused[0].error()
-    if failed := _build_failure(output):
+    if failed := _unfetched(output) or _build_failure(output):
         return failed
-    if re.search(r"error sending request|Failed to fetch|dns error|Connection refused|timed out", output):
-        return InstallError(
-            "the package index can't be reached",
-            cause=text,
-            hint="Check the network and pip's settings (`pip config list`); trainenv uses the same",
-        )
     conflict = pypi_lines(output, project_names(specification))
     reasons = conflict or _by_place(output, specification)
     return SolveError(
@@ -95,14 +89,44 @@ def _by_place(output: str, specification: Specification) -> list[str]:
     return found
 
 
-_FAILED_BUILD = re.compile(r"Failed to (?:download and )?build `?(?P<what>[^`\n]+?)`?$", re.MULTILINE)
+_FAILED = re.compile(r"Failed to (?P<what_for>download|(?:download and )?build) `?(?P<what>[^`\n]+?)`?$", re.MULTILINE)
+
+
+def _unfetched(output: str) -> InstallError | None:
+    """What could not be fetched: a repository, a file, or a page of an index."""
+    match = _FAILED.search(output)
+    what = match["what"].replace("==", " ") if match else ""
+    said = output.split("\nhint:", 1)[0]
+    if "Git operation failed" in said:
+        by_git = said.rpartition("--- stderr\n")[2].partition("Please make sure")[0]
+        lines = [line.strip() for line in by_git.splitlines() if line.strip()]
+        reasons = [re.sub(r"^(cause|fatal|error|ERROR|remote): ", "", line) for line in lines]
+        return InstallError(
+            f"{what} can't be fetched",
+            cause="; ".join(reasons[-2:]) if "--- stderr" in said else reasons[-1],
+            hint="Check its address, its branch or tag, and that `git ls-remote ADDRESS` answers; nothing was changed",
+        )
+    place = re.search(r"Failed to fetch: `?(https?://[^\s`]+)", said)
+    if place is None:
+        return None
+    causes = re.findall(r"^\s*cause: (.+)$", said[place.start() :], re.MULTILINE) or [cause(said[place.end() :])]
+    reason = re.sub(
+        r"^HTTP status \w+ error \(|^failed to lookup address information: |\) for url \(.*\)$", "", causes[-1]
+    )
+    return InstallError(
+        f"{what} can't be fetched" if what else "the package index can't be reached",
+        cause=reason if place[1] in what else f"{place[1]}: {reason}",
+        hint="Check the network and pip's settings (`pip config list`); trainenv uses the same",
+    )
+
+
 _MOST_BUILD_LINES = 12
 
 
 def _build_failure(output: str) -> InstallError | None:
     """The package that came as source and could not be built, with the last lines of its build."""
-    match = _FAILED_BUILD.search(output)
-    if match is None:
+    match = _FAILED.search(output)
+    if match is None or match["what_for"] == "download":
         return None
     what = match["what"].replace("==", " ")
     _, _, said = output[match.end() :].rpartition("[stderr]")
@@ -122,7 +146,7 @@ def install_error(output: str, access: Access) -> InstallError:
     """Why what was resolved could not be installed, from what uv said."""
     if found := refusals.in_message(output, access):
         return found.error()
-    if failed := _build_failure(output):
+    if failed := _unfetched(output) or _build_failure(output):
         return failed
     return InstallError("the PyPI packages could not be installed", cause=cause(output), hint="Nothing was changed")
 
@@ -134,10 +158,16 @@ def indexes_of(specification: Specification, sources: Sequence[str]) -> list[str
     return [*own, *index_addresses(), *indexes_of_uv(specification.folder)]
 
 
+def warnings(output: str) -> list[str]:
+    """What uv, successful, warns of as pip does: extras that a package has not, and releases taken back."""
+    found = re.findall(r"^warning: (?:The package )?(.+ (?:does not have an extra|is yanked).*)$", output, re.MULTILINE)
+    return [line.replace("`", "") for line in dict.fromkeys(found)]
+
+
 def cause(output: str) -> str:
     """The reasons in uv's message, without its decoration and its hints about uv's own options."""
     text = output.split("\nhint:", 1)[0]
-    text = re.sub(r"^(warning: The `--pylock`|Using Python|Resolved|Prepared) .*$", " ", text, flags=re.MULTILINE)
+    text = re.sub(r"^(warning:|Using Python|Resolved|Prepared) .*$", " ", text, flags=re.MULTILINE)
     text = re.sub(r"[╰├│─▶→×]+", " ", text)
     text = re.sub(r"^\s*(error|cause|Caused by):?\s*", " ", text, flags=re.MULTILINE)
     text = re.sub(r"No solution found when resolving dependencies:?", " ", text)
