@@ -46,6 +46,30 @@ def test_an_environment_yml_is_recognised_under_any_name(tmp_path: Path) -> None
     assert found.conda == ("python=3.11", "pip")
 
 
+@pytest.mark.parametrize(
+    "header", ["# This file may be used to create an environment using:\n# platform: linux-64\n", ""]
+)
+def test_what_conda_list_exports_is_recognised_under_any_name(tmp_path: Path, header: str) -> None:
+    text = f"{header}python=3.11.7=h955ad1f_0\r\n_libgcc_mutex=0.1=main\r\nnumpy=1.26\r\nsix=1.16.0=pypi_0\r\n"
+    found = read_file(_written(tmp_path, "requirements.txt", text))
+    assert found.conda == ("python=3.11.7=h955ad1f_0", "_libgcc_mutex=0.1=main", "numpy=1.26")
+    assert [(line.text, str(line.place)) for line in found.requirements] == [
+        ("six==1.16.0", f"{tmp_path}/requirements.txt line {5 + header.count(chr(10)) - 1}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("numpy\n<<<<<<< HEAD\nsix==1.0\n=======\nsix==2.0\n>>>>>>> other\n", "line 2 is git's mark of a conflict"),
+        ("version: 7\nplatforms:\n- name: linux-64\nenvironments:\n  default:\n", "pixi.lock"),
+    ],
+)
+def test_a_file_that_was_spoilt_is_said_to_be(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SpecificationError, match=words):
+        read_file(_written(tmp_path, "file", text))
+
+
 def test_sections_and_files_of_several_specifications_go_together(tmp_path: Path) -> None:
     files = [_written(tmp_path, "one.yml", ENVIRONMENT_YML.replace("- -r more.txt", "- ./local"))]
     files.append(_written(tmp_path, "two.yml", "dependencies:\n  - pip:\n    - other\n"))

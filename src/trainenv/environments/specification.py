@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainenv.channels.credentials import addresses_in
 from trainenv.credentials import without_credentials
-from trainenv.environments import lockfiles, pyproject, requirement_lines
+from trainenv.environments import conda_list, lockfiles, pyproject, requirement_lines
 from trainenv.environments.locked import LockedEnvironment
 from trainenv.environments.records import canonical_name
 from trainenv.environments.requirement_lines import Place, RequirementLine
@@ -151,6 +151,8 @@ def read_file(file: Path, platform: str | None = None, *, folder: Path | None = 
         folder = folder or Path(current_folder())
         requirements = requirement_lines.read(text, _absolute(file), folder, _load_requirements)
         return Specification(requirements=requirements, folder=folder)
+    if kind == "conda list":
+        return _read_conda_list(_absolute(file), text)
     if kind == "pyproject.toml":
         project = pyproject.read(file, text, chosen)
         return Specification(
@@ -279,9 +281,17 @@ def _read_text(file: Path) -> str:
             hint="Give an environment.yml or a requirements.txt",
         )
     try:
-        return raw.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = raw.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise SpecificationError(f"{file} is not text in UTF-8", hint="Save it as UTF-8") from None
+    if conflict := re.search(r"^<<<<<<< .*$", text, re.MULTILINE):
+        line = text.count("\n", 0, conflict.start()) + 1
+        raise SpecificationError(
+            f"{file} line {line} is git's mark of a conflict",
+            cause="a merge was not finished",
+            hint="Finish it; a lock is best taken from one side, or made again",
+        )
+    return text
 
 
 def _recognise(text: str) -> str:
@@ -297,13 +307,26 @@ def _recognise(text: str) -> str:
     keys = {match[1] for line in lines if (match := re.match(r"[\"']?([A-Za-z_]+)[\"']?\s*:(\s|$)", line))}
     if "dependencies" in keys or {"name", "channels"} <= keys:
         return "environment.yml"
-    if "environments" in keys and "packages" in keys:
+    if "environments" in keys and keys & {"packages", "version"}:
         return "pixi.lock"
     if "metadata" in keys and "package" in keys:
         return "conda-lock.yml"
     if text.lstrip().startswith("{"):
         return "JSON file"
+    if conda_list.is_one(text, lines):
+        return "conda list"
     return "YAML file" if keys else "requirements.txt"
+
+
+def _read_conda_list(file: Path, text: str) -> Specification:
+    specs, pinned = conda_list.read(text)
+    placed = ((requirement, Place(file, number)) for requirement, number in pinned)
+    return Specification(
+        conda=tuple(checked_spec(spec, f"in {file}") for spec in specs),
+        requirements=requirement_lines.of_lines(placed, file.parent, _load_requirements),
+        folder=file.parent,
+        files=(file,),
+    )
 
 
 def _read_environment_yml(file: Path, text: str) -> Specification:

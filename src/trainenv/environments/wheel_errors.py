@@ -74,7 +74,11 @@ def _unreadable(output: str, sent: Sequence[RequirementLine]) -> SpecificationEr
     said = _POSITION.sub("", output).split("cause:", 1)[-1].split("\nhint:", 1)[0]
     why = said.strip().splitlines()[0].removeprefix("error:").strip(" :")
     where = f"{line.place}: {line.shown!r}" if line.place else repr(line.shown)
-    return SpecificationError(f"{where} can't be read", cause=why, hint="Mend the line")
+    is_conda = 'operator "="' in why
+    hint = (
+        "NAME=VERSION is conda's way: say NAME==VERSION, or name it before the files" if is_conda else "Mend the line"
+    )
+    return SpecificationError(f"{where} can't be read", cause=why, hint=hint)
 
 
 def _by_place(output: str, specification: Specification) -> list[str]:
