@@ -765,6 +765,12 @@ class Workspace:
 
         return cancel(task)
 
+    def cancel_tasks(self, tasks: Sequence[Task]) -> list[Task]:
+        """End running tasks, all at once; the error about one that doesn't run comes when the others have ended."""
+        from trainenv.training import cancel_all
+
+        return cancel_all(tasks)
+
     def metrics(self, task: Task) -> list[dict[str, int | float | None]]:
         """All that a task measured, a record for each line of metrics in its log."""
         from trainenv.training import metrics

@@ -6,16 +6,20 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from tests.conftest import RunCommand, program
 from tests.training.conftest import Bench
 from trainenv import Workspace
 from trainenv.environments import registry
 from trainenv.training import processes
+from trainenv.training.task import list_tasks
 
 MEASURING = "for step in range(1, 4): print(f'step={step} loss={1 / step}', flush=True)"
 SLEEPING = "import time; print('up', flush=True); time.sleep(600)"
@@ -68,6 +72,43 @@ def test_cancelled_tasks_leave_nothing_behind(bench: Bench, task: Command) -> No
     assert shown.count("cancelled") == 2
     for each in tasks:
         assert bench.code_processes(each) == []
+
+
+def test_several_are_cancelled_within_one_grace_period(bench: Bench, trainenv: RunCommand) -> None:
+    """Each hears it while the others still take their time; one that has ended already keeps nobody."""
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    )
+    tasks = [bench.start_and_hear(deaf, grace_seconds=3.0) for _ in range(3)]
+    over = bench.start("pass").wait()
+    done = trainenv(Workspace(bench.settings.root), "task", "cancel", over.id, *(each.id for each in tasks))
+    assert done.returncode == 1 and f"task {over.id} can't be cancelled: it is done" in done.stderr
+    ended = [each.wait() for each in tasks]
+    assert [each.outcome for each in ended] == ["cancelled (SIGKILL)"] * 3
+    finished = [datetime.fromisoformat(str(each.finished)) for each in ended]
+    assert max(finished) - min(finished) < timedelta(seconds=3)
+
+
+def test_ctrl_c_while_a_task_starts_leaves_nothing_running(bench: Bench) -> None:
+    """From the moment on at which the task is there, to that at which its log is shown."""
+    bench.method(SLEEPING)
+    (bench.prefix / "conda-meta").mkdir()
+    command = program(Workspace(bench.settings.root), "train", "probe")
+
+    def folders() -> set[Path]:
+        return set(bench.settings.tasks_dir.glob("[!.]*"))
+
+    for milliseconds in (0, 5, 20, 40, 60):
+        before = folders()
+        starter = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while folders() == before:
+            time.sleep(0.001)
+            assert starter.poll() is None, starter.communicate()
+        time.sleep(milliseconds / 1000)
+        starter.send_signal(signal.SIGINT)
+        _, said = starter.communicate(timeout=60)
+        assert starter.returncode == 130, said
+        assert {each.status for each in list_tasks(bench.settings.tasks_dir)} <= {"cancelled"}
 
 
 def test_only_what_has_ended_is_removed(bench: Bench, task: Command, trainenv: RunCommand) -> None:

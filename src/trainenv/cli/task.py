@@ -163,7 +163,7 @@ def logs(ctx: click.Context, identifier: str, follow: bool, raw: bool) -> int:
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> None:
-    """End running tasks, and all that they started.
+    """End running tasks, all at once, and all that they started.
 
     The code may save what it wants within its grace period; what is left then is killed.
 
@@ -172,7 +172,7 @@ def cancel(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> N
       trainenv task cancel 20260101-120000-a1b2c3
     """
     place = workspace(ctx, as_json=as_json)
-    ended = [place.cancel(found) for found in [place.task(identifier) for identifier in identifiers]]
+    ended = place.cancel_tasks([place.task(identifier) for identifier in identifiers])
     if as_json:
         print_json([found.to_json() for found in ended])
         return

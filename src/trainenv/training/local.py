@@ -11,12 +11,13 @@ from pathlib import Path
 from trainenv import locks
 from trainenv.errors import TaskError
 from trainenv.settings import Limits, Settings
-from trainenv.training import processes, record
+from trainenv.training import processes, record, signals
 from trainenv.training.executor import Executor, boot
 from trainenv.training.resources import Resources
 from trainenv.training.task import Task, reload
 
 _STARTING_SECONDS = 5.0
+_ENDING_POLL_SECONDS = 0.02
 
 
 class LocalExecutor(Executor):
@@ -26,26 +27,35 @@ class LocalExecutor(Executor):
         """Start the task's supervisor and return once it has started the code, or waits for its turn.
 
         Raises ``EnvironmentBusyError`` while the environment is being changed, and ``TaskError`` if
-        no supervisor could be started or the machine has not what the task asks for.
+        no supervisor could be started or the machine has not what the task asks for. Interrupted (Ctrl-C) it
+        ends what it has started.
         """
         queue = _queue(task, settings)
         lock = locks.shared(settings, task.conda_env)
         inherited = [] if lock is None else [lock]
         read_end, write_end = os.pipe()
         with os.fdopen(read_end, "rb") as ready:
+            starter: subprocess.Popen[bytes] | None = None
             try:
-                starter = _start_supervisor(task, write_end, inherited, queue)
+                try:
+                    with signals.held_back():
+                        starter = _start_supervisor(task, write_end, inherited, queue)
+                finally:
+                    for descriptor in (write_end, *inherited):
+                        os.close(descriptor)
+                accepted = ready.read()
+                starter.wait()
+                if accepted:
+                    return reload(task)
             except OSError as error:
                 raise TaskError("the task's supervisor can't be started", cause=error.strerror or str(error)) from None
-            finally:
-                for descriptor in (write_end, *inherited):
-                    os.close(descriptor)
-            accepted = ready.read()
-        starter.wait()
-        if not accepted:
-            *_, last = task.log_file.read_text(errors="replace").splitlines() or ["it said nothing"]
-            raise TaskError("the task's supervisor can't be started", cause=last)
-        return reload(task)
+            except BaseException:
+                if starter is not None:
+                    ready.read()  # Only then does it listen, or is gone.
+                    _end_group(starter)
+                raise
+        *_, last = task.log_file.read_text(errors="replace").splitlines() or ["it said nothing"]
+        raise TaskError("the task's supervisor can't be started", cause=last)
 
     def cancel(self, task: Task) -> None:
         """Ask the task's supervisor to end the code, or to wait no more. Of a lost task, end what still runs.
@@ -104,6 +114,18 @@ def _end_orphans(task: Task) -> None:
     if not orphans():
         raise TaskError(f"nothing of task {task.id} runs any more", cause=task.error or "")
     processes.end_all(orphans, task.grace_seconds)
+
+
+def _end_group(starter: subprocess.Popen[bytes]) -> None:
+    """End the supervisor that ``starter`` has made, which ends the code; returns once it is gone."""
+    try:
+        starter.wait()
+        os.killpg(starter.pid, signal.SIGTERM)
+        while True:
+            os.killpg(starter.pid, 0)
+            time.sleep(_ENDING_POLL_SECONDS)
+    except ProcessLookupError:
+        pass
 
 
 def _start_supervisor(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainenv.errors import MethodError, TaskError, TrainenvError
+from trainenv.errors import MethodError, TaskError
 from trainenv.settings import Settings
 from trainenv.training import code, surroundings
 from trainenv.training import executor as executors
@@ -119,7 +119,7 @@ def start(
     )
     try:
         return runner.submit(task, settings)
-    except TrainenvError:
+    except BaseException:
         shutil.rmtree(task.folder, ignore_errors=True)
         raise
 
@@ -170,12 +170,33 @@ def cancel(task: Task) -> Task:
 
     Raises ``TaskError`` if nothing of it runs here any more.
     """
+    return cancel_all([task])[0]
+
+
+def cancel_all(tasks: Sequence[Task]) -> list[Task]:
+    """End the tasks, all at once; returns their ends.
+
+    Raises ``TaskError`` about the first of which nothing runs here any more, once the others have ended.
+    """
+    asked, refused = [], []
+    for task in tasks:
+        try:
+            _ask_to_end(task)
+            asked.append(task)
+        except TaskError as error:
+            refused.append(error)
+    ended = [wait(task) for task in asked]
+    if refused:
+        raise refused[0]
+    return ended
+
+
+def _ask_to_end(task: Task) -> None:
     runner = executors.named(task.executor)
     found = runner.poll(task)
     if not found.active and found.status != "lost":
         raise TaskError(f"task {task.id} can't be cancelled", cause=f"it is {found.status}")
     runner.cancel(found)
-    return wait(task)
 
 
 def _events(text: str, stated: Sequence[metrics.Statement]) -> Iterator[Event]:

@@ -1,9 +1,11 @@
-"""Signals that a supervisor collects instead of acting on them."""
+"""Signals that a supervisor collects instead of acting on them, and that its starter holds back for a moment."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 CANCELLING = (signal.SIGTERM, signal.SIGINT)
 """They ask for the end of the task."""
@@ -28,3 +30,13 @@ def received(signals: int) -> bytes:
         return os.read(signals, 4096)
     except BlockingIOError:
         return b""
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """What would end this program comes after the block; a supervisor started in it hears it once it listens."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*CANCELLING, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
