@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 Confirm = Callable[["Plan"], bool]
 
+_PIECE_BYTES = 1 << 16
+
 
 class Workspace:
     """The folder under which environments, methods and tasks live.
@@ -751,13 +753,24 @@ class Workspace:
         return follow(task)
 
     def log(self, task: Task, *, follow: bool = False) -> Iterator[str]:
-        """A task's log as a terminal would show it: progress bars as one line each; ``task.log_file`` has the bytes.
+        """A task's log as a terminal would show it: progress bars as one line each; ``output`` has the bytes.
 
         With ``follow`` it comes as it is written, until the task ends.
         """
         from trainenv.training import display
 
-        return display.live(self.follow(task)) if follow else display.shown(task.log_file)
+        return display.shown(self.output(task, follow=follow), live=follow)
+
+    def output(self, task: Task, *, follow: bool = False) -> Iterator[bytes]:
+        """A task's log as it was written, in pieces of some kilobytes; with ``follow`` until the task ends."""
+        from trainenv.training import output
+
+        if follow:
+            yield from output(task)
+            return
+        with task.log_file.open("rb") as log:
+            while piece := log.read(_PIECE_BYTES):
+                yield piece
 
     def cancel(self, task: Task) -> Task:
         """End a running task."""

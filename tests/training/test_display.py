@@ -50,7 +50,7 @@ def test_many_plain_lines_are_shown_as_they_are(live: bool) -> None:
 
 @pytest.mark.parametrize(("log", "lines"), [("hf_tqdm", 8), ("keras_1", 7), ("lightning_tqdm", 6), ("tqdm", 2)])
 def test_bars_of_trainers_take_a_line(log: str, lines: int) -> None:
-    text = "".join(shown(RECORDED / f"{log}.log"))
+    text = "".join(shown([(RECORDED / f"{log}.log").read_bytes()]))
     assert len(text.splitlines()) == lines, text
 
 

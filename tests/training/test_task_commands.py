@@ -74,6 +74,14 @@ def test_cancelled_tasks_leave_nothing_behind(bench: Bench, task: Command) -> No
         assert bench.code_processes(each) == []
 
 
+def test_a_raw_log_is_given_byte_for_byte(bench: Bench) -> None:
+    code = r"import sys, time; sys.stdout.buffer.write(b'\xff\x00 1%\r 2%\n'); sys.stdout.flush(); time.sleep(0.3)"
+    started = bench.start(code)
+    for following in (["-f"], []):
+        command = program(Workspace(bench.settings.root), "task", "logs", started.id, "--raw", *following)
+        assert subprocess.run(command, capture_output=True, check=True).stdout == b"\xff\x00 1%\r 2%\n"
+
+
 def test_several_are_cancelled_within_one_grace_period(bench: Bench, trainenv: RunCommand) -> None:
     """Each hears it while the others still take their time; one that has ended already keeps nobody."""
     deaf = (

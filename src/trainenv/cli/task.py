@@ -145,17 +145,8 @@ def logs(ctx: click.Context, identifier: str, follow: bool, raw: bool) -> int:
     place = workspace(ctx)
     found = place.task(identifier)
     found.require_folder()
-    if follow:
-        show_log(place, found, raw=raw)
-        return exit_code_of(place.task(found.id))
-    if raw:
-        with found.log_file.open("rb") as log:
-            while block := log.read(1 << 16):
-                sys.stdout.buffer.write(block)
-        return 0
-    for text in place.log(found):
-        sys.stdout.write(text)
-    return 0
+    show_log(place, found, follow=follow, raw=raw)
+    return exit_code_of(place.task(found.id)) if follow else 0
 
 
 @task.command()

@@ -115,10 +115,14 @@ def show_until_end(place: Workspace, task: Task, *, quiet: bool = False) -> Task
     return place.task(task.id)
 
 
-def show_log(place: Workspace, task: Task, *, raw: bool = False) -> None:
-    """Print the log as it comes, until the task ends; a terminal draws the progress bars itself."""
-    as_written = raw or sys.stdout.isatty()
-    for text in (event.text for event in place.follow(task)) if as_written else place.log(task, follow=True):
+def show_log(place: Workspace, task: Task, *, follow: bool = True, raw: bool = False) -> None:
+    """Print the log, with ``follow`` as it comes until the task ends; a terminal draws the progress bars itself."""
+    if raw or (follow and sys.stdout.isatty()):
+        for piece in place.output(task, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        return
+    for text in place.log(task, follow=follow):
         sys.stdout.write(text)
         sys.stdout.flush()
 

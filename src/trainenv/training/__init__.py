@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainenv.training.method_checks import problems
     from trainenv.training.method_editing import new_method, set_environment
     from trainenv.training.parameters import checked_parameters
-    from trainenv.training.run import Event, cancel, cancel_all, current, follow, start, wait, waiting
+    from trainenv.training.run import Event, cancel, cancel_all, current, follow, output, start, wait, waiting
     from trainenv.training.task import Task, list_tasks, load_task, remove_tasks
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "load_method",
     "load_task",
     "new_method",
+    "output",
     "problems",
     "remove_tasks",
     "set_environment",
@@ -52,7 +53,7 @@ _MODULES = {
     "method_checks": ("problems",),
     "method_editing": ("new_method", "set_environment"),
     "parameters": ("checked_parameters",),
-    "run": ("Event", "cancel", "cancel_all", "current", "follow", "start", "wait", "waiting"),
+    "run": ("Event", "cancel", "cancel_all", "current", "follow", "output", "start", "wait", "waiting"),
     "task": ("Task", "list_tasks", "load_task", "remove_tasks"),
 }
 

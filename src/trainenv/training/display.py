@@ -6,17 +6,12 @@ they are; everywhere else (files, pipes, web pages) each redrawing would be a li
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from trainenv.training.run import Event
-
-_READ_CHARACTERS = 1 << 16
 _CONTROL = re.compile(r"\r\n|[\r\n\b]|\x1b\[([0-9;?]*)([A-Za-z])")
 _CUT_CONTROL = re.compile(r"\x1b(?:\[[0-9;?]{0,20})?\Z")
 _RUNNING = re.compile(r"\d%|\d/\d|it/s|s/it")
@@ -169,19 +164,11 @@ class Screen:
             row.given, row.given_at = row.shown, self._clock()
 
 
-def shown(file: Path) -> Iterator[str]:
-    """The log in ``file`` as it is to be shown, in pieces."""
-    screen = Screen()
-    with file.open(encoding="utf-8", errors="replace", newline="") as log:
-        while text := log.read(_READ_CHARACTERS):
-            yield screen.feed(text)
-    yield screen.finish()
-
-
-def live(events: Iterable[Event]) -> Iterator[str]:
-    """What a task writes, as it comes (see ``run.follow``), in lines as they are to be shown."""
-    screen = Screen(live=True)
-    for event in events:
-        if text := screen.feed(event.text):
+def shown(pieces: Iterable[bytes], *, live: bool = False) -> Iterator[str]:
+    """What a task wrote, in whatever pieces it comes, in lines as they are to be shown (see ``Screen``)."""
+    screen = Screen(live=live)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for piece in pieces:
+        if text := screen.feed(decoder.decode(piece)):
             yield text
-    yield screen.finish()
+    yield screen.feed(decoder.decode(b"", final=True)) + screen.finish()

@@ -130,11 +130,16 @@ def follow(task: Task) -> Iterator[Event]:
 
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     reader = Reader(task.metric_patterns)
-    task.require_folder()
-    for data in executors.named(task.executor).stream(task):
+    for data in output(task):
         for piece in _LINE_END.split(data):
             yield from _events(decoder.decode(piece), reader.feed(piece))
     yield from _events(decoder.decode(b"", final=True), reader.finish())
+
+
+def output(task: Task) -> Iterator[bytes]:
+    """The bytes that the task writes, from its first, as they come, until the task has ended."""
+    task.require_folder()
+    return executors.named(task.executor).stream(task)
 
 
 def waiting(task: Task) -> Iterator[Task]:
