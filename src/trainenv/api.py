@@ -863,9 +863,12 @@ class Workspace:
 
         return index.select(self.settings, wanted, whole=whole)
 
-    def task(self, identifier: str) -> Task:
-        """One task, by its id, the start of it, or its name. Raises ``TaskError``."""
+    def task(self, identifier: str, *, sole: bool = False) -> Task:
+        """One task, by its id, the start of it, or its name; of several so called the newest.
+
+        Raises ``TaskError``, where it must be the ``sole`` one also if there are several.
+        """
         from trainenv.training import current, index
 
-        found = index.find(self.settings, identifier)
+        found = index.find(self.settings, identifier, sole=sole)
         return current(found) if found.active and found.executor != "local" else found

@@ -206,8 +206,9 @@ def test_a_task_is_found_by_its_name(settings: Settings) -> None:
     one = ended(settings, name="best")
     assert index.find(settings, "best").id == one.id == index.find(settings, one.id).id
     other = ended(settings, name="best")
-    with pytest.raises(TaskError, match=f"2 tasks are called 'best'. The newest is {other.id}"):
-        index.find(settings, "best")
+    assert index.find(settings, "best").id == other.id, "the newest"
+    with pytest.raises(TaskError, match=f"2 tasks are called 'best'. Say its id; the newest is {other.id}"):
+        index.find(settings, "best", sole=True)
     with pytest.raises(TaskError, match="no task 'worst'"):
         index.find(settings, "worst")
 

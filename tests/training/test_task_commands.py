@@ -18,7 +18,9 @@ from tests.conftest import RunCommand, program
 from tests.training.conftest import Bench
 from trainenv import Workspace
 from trainenv.environments import registry
+from trainenv.errors import UsageError
 from trainenv.training import processes
+from trainenv.training.run import start
 from trainenv.training.task import list_tasks
 
 MEASURING = "for step in range(1, 4): print(f'step={step} loss={1 / step}', flush=True)"
@@ -150,3 +152,11 @@ def test_an_environment_of_another_workspace_is_told(bench: Bench, tmp_path: Pat
     assert "probe in small_env\n" in here.stderr
     done = trainenv(other, "train", "probe")
     assert f"probe in small_env, not of this workspace: {bench.prefix}\n" in done.stderr and done.stdout == "hello\n"
+
+
+def test_a_name_is_one_line_to_be_read(bench: Bench) -> None:
+    for name in ("", " ", "two\nlines", "\x1b[2J", "x" * 101):
+        with pytest.raises(UsageError, match="can't be the name of a task"):
+            start(bench.settings, bench.method("pass"), {}, prefix=bench.prefix, name=name)
+    named = start(bench.settings, bench.method("pass"), {}, prefix=bench.prefix, name="größer: lr 1e-3")
+    assert Workspace(bench.settings.root).task("größer: lr 1e-3").id == named.id

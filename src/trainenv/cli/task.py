@@ -241,7 +241,7 @@ def remove(ctx: click.Context, identifiers: tuple[str, ...], as_json: bool) -> N
       trainenv task remove 20260101-120000-a1b2c3
     """
     place = workspace(ctx, as_json=as_json)
-    found = [place.task(identifier) for identifier in identifiers]
+    found = [place.task(identifier, sole=True) for identifier in identifiers]
     place.remove_tasks(found)
     if as_json:
         print_json([removed.id for removed in found])

@@ -111,25 +111,36 @@ def select(settings: Settings, wanted: Selection, *, whole: bool = False, begins
     return found[: wanted.limit]
 
 
-def find(settings: Settings, identifier: str) -> Task:
-    """The task with this id or name, or the only one whose id begins so, as it stands now.
+def find(settings: Settings, identifier: str, *, sole: bool = False) -> Task:
+    """The task with this id, or the only one whose id begins so, or the newest of this name, as it stands now.
 
-    Raises ``TaskError`` if there is none or there are several, and ``DatabaseError``.
+    Raises ``TaskError`` if there is none, or several: whose ids begin so or, where it must be the ``sole``
+    one, whose name it is; and ``DatabaseError``.
     """
     try:
         return load_task(settings.tasks_dir, identifier)
     except TaskError:
-        named = select(settings, Selection(name=identifier), whole=True) if identifier else []
-        if not named and identifier and settings.has_server:
-            named = select(settings, Selection(), whole=True, begins=identifier)
-        if not named:
+        found = _elsewhere(settings, identifier, sole=sole) if identifier else None
+        if found is None:
             raise
-    if len(named) > 1:
-        raise TaskError(f"{len(named)} tasks are called {identifier!r}", hint=f"The newest is {named[0].id}")
-    (found,) = named
     with suppress(TaskError):
         return with_standings([load_folder(found.folder)])[0]
     return found.task()
+
+
+def _elsewhere(settings: Settings, identifier: str, *, sole: bool) -> Summary | None:
+    """The task that is called so, or whose id, on whatever machine, begins so (see ``find``)."""
+    if named := select(settings, Selection(name=identifier), whole=True):
+        if sole and len(named) > 1:
+            hint = f"Say its id; the newest is {named[0].id}"
+            raise TaskError(f"{len(named)} tasks are called {identifier!r}", hint=hint)
+        return named[0]
+    if not settings.has_server:
+        return None
+    begun = select(settings, Selection(), whole=True, begins=identifier)
+    if len(begun) > 1:
+        raise TaskError(f"{len(begun)} tasks begin with {identifier!r}", hint=f"The newest is {begun[0].id}")
+    return begun[0] if begun else None
 
 
 def update(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainenv.errors import MethodError, TaskError
+from trainenv.errors import MethodError, TaskError, UsageError
 from trainenv.settings import Settings
 from trainenv.training import code, surroundings
 from trainenv.training import executor as executors
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_POLL_SECONDS = 0.005
 _POLL_SECONDS = 0.2
+_LONGEST_NAME = 100
 _LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 
 
@@ -75,6 +76,9 @@ def start(
     ``failed`` that says why. Raises ``ParameterError``, ``UsageError``, ``MethodError``, ``TaskError``,
     ``EnvironmentBusyError``; nothing is left of the task then.
     """
+    if name is not None and not (name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME):
+        hint = f"Up to {_LONGEST_NAME} characters that can be printed, such as --name baseline"
+        raise UsageError(f"{name!r:.60} can't be the name of a task", hint=hint)
     values = checked_parameters(method, parameters, stage)
     environment = conda_env or method.environment_of(stage)
     if environment is None:
