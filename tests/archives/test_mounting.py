@@ -196,6 +196,32 @@ def test_the_image_must_stay_what_it_was(image: Path, place: Workspace, tmp_path
     assert place.environment("chat").status == "mounted"
 
 
+def test_an_image_is_hashed_once(image: Path, place: Workspace, tmp_path: Path) -> None:
+    """Unless somebody wrote to it, whatever time it says it is of."""
+
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    kept = tmp_path / "chat.squashfs"
+    shutil.copy(image, kept)
+    time.sleep(0.1)  # What was written just now is not believed to be settled.
+    spent = []
+    for name in ("first", "second"):
+        before = bytes_read()
+        place.unpack(kept, name=name, mount=True)
+        spent.append(bytes_read() - before)
+    assert spent[0] > kept.stat().st_size > 2 * spent[1]
+    of = kept.stat()
+    with kept.open("r+b") as file:
+        file.seek(of.st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(of.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    os.utime(kept, ns=(of.st_atime_ns, of.st_mtime_ns))
+    with pytest.raises(ArchiveError, match="are not what was packed"):
+        place.unpack(kept, name="third", mount=True)
+
+
 def test_a_damaged_image_is_refused(place: Workspace, tmp_path: Path) -> None:
     """Whichever byte it is: an image is not read through later on."""
     prefix = make_prefix(tmp_path / "chat")

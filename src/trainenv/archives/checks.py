@@ -47,7 +47,7 @@ def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
             check_link(manifest.files.path(number), target)
         _check_records(manifest.files)
         _check_absent(manifest)
-        size = manifest.files.begins[-1] + len(tarformat.END)
+        size = manifest.files.begins[-1] + len(tarformat.END) if frames else 0
     except (ValueError, OverflowError) as error:
         raise ArchiveError(
             f"{archive} is refused", cause=str(error), hint="trainenv packs no such archive; nothing was unpacked"

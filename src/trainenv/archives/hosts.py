@@ -150,8 +150,11 @@ def host_checks(
             HostCheck("disk space of", f"{_megabytes(wanted)} MB", f"{_megabytes(host.free_bytes)} MB left", state)
         )
     if target_prefix is not None and manifest.files:
-        longest = max(map(manifest.files.path, range(len(manifest.files))), key=lambda path: len(os.fsencode(path)))
-        length = len(os.fsencode(f"{target_prefix}/{longest}"))
+        files = manifest.files
+        places = [len(os.fsencode(f"{target_prefix}/{place}")) for place in files.places]
+        length = max(
+            places[place] + len(os.fsencode(name)) for name, place in zip(files.names, files.folders, strict=True)
+        )
         checks.append(
             HostCheck(
                 "paths of", f"{length} bytes", f"at most {_LONGEST_PATH}", "ok" if length <= _LONGEST_PATH else "error"

@@ -16,7 +16,7 @@ from trainenv.archives.formats import Form
 from trainenv.archives.frames import FRAME_SIZE
 from trainenv.archives.hashing import HASHED_ASIDE, sha256
 from trainenv.archives.manifest import Manifest
-from trainenv.archives.members import File
+from trainenv.archives.members import KINDS, File, Files
 from trainenv.archives.programs import required
 from trainenv.archives.sources import ByteSource, damaged
 from trainenv.archives.squashfs_tree import Node, Tree
@@ -117,7 +117,8 @@ class ImageReader:
         self._source = source
         self._ending = ending
         self._members: dict[str, int] = {}
-        known = {file.path for file in manifest.files}
+        files = manifest.files
+        known = set(map(files.path, range(len(files))))
         try:
             self._tree = Tree(source, ending.body)
             for path, reference in self._tree.members():
@@ -132,16 +133,25 @@ class ImageReader:
         self._pool = ThreadPoolExecutor(_HASHERS, thread_name_prefix="decompress")
 
     def header(self, file: File) -> None:
-        if file.path not in self._members:
-            raise damaged(self._archive, f"{file.path!r} is not in it")
+        self._node = self._checked(file.path, (file.kind, file.mode, file.mtime, file.size, file.target))
+
+    def headers(self, files: Files) -> None:
+        """What ``header`` does for each of ``files``, without making them."""
+        columns = zip(files.kinds, files.modes, files.mtimes, files.sizes, strict=True)
+        for number, (letter, *values) in enumerate(columns):
+            self._checked(files.path(number), (KINDS[chr(letter)], *values, files.targets.get(number, "")))
+
+    def _checked(self, path: str, expected: tuple[object, ...]) -> Node:
+        """The member at ``path``, if its kind, mode, time, size and target are the expected ones."""
+        if path not in self._members:
+            raise damaged(self._archive, f"{path!r} is not in it")
         try:
-            node = self._tree.node(self._members[file.path])
+            node = self._tree.node(self._members[path])
         except ValueError as error:
-            raise damaged(self._archive, f"{file.path!r}: {error}") from None
-        expected = file.kind, file.mode, file.mtime, file.size, file.target
-        if (node.kind, node.mode, node.mtime, node.size, node.target) != expected:
-            raise damaged(self._archive, f"{file.path!r} is not what the manifest says")
-        self._node = node
+            raise damaged(self._archive, f"{path!r}: {error}") from None
+        if node[:5] != expected:
+            raise damaged(self._archive, f"{path!r} is not what the manifest says")
+        return node
 
     def content(self, file: File) -> bytes:
         return b"".join(self.blocks(file))

@@ -17,6 +17,7 @@ from pathlib import Path
 from trainenv import locks, settings_file
 from trainenv.archives import footer
 from trainenv.archives.checks import checked
+from trainenv.archives.content_index import ContentIndex, identity
 from trainenv.archives.hosts import require_host
 from trainenv.archives.image import ImageReader, check_pieces
 from trainenv.archives.inventory import source_of
@@ -59,11 +60,10 @@ def mount_environment(
                 hint="Make one with `trainenv pack --format squashfs`, or unpack it without --mount",
             )
         with reporter.step("check the image"), ThreadPoolExecutor(1, thread_name_prefix="check") as aside:
-            bytes_checked = aside.submit(check_pieces, source, ending)
+            bytes_checked = aside.submit(_check_bytes, settings, source, ending)
             manifest = checked(source.name, ending.manifest, [])
             reader = ImageReader(source, manifest, ending)
-            for file in manifest.files:
-                reader.header(file)
+            reader.headers(manifest.files)
             bytes_checked.result()
         name = checked_name(name or manifest.name, "environment")
         target = settings.prefix_of(name)
@@ -96,17 +96,27 @@ def mount_environment(
     return name
 
 
+def _check_bytes(settings: Settings, source: LocalFile, ending: footer.Ending) -> None:
+    """Every byte of the image is as it was packed: it is hashed now, or was once and has not been written to since."""
+    digest = hashlib.sha256(b"image " + ending.index).hexdigest()
+    with ContentIndex(settings.cache_dir) as index:
+        before = source.status()
+        if index.sha256(before) != digest:
+            check_pieces(source, ending)
+            if identity(source.status()) == identity(before):
+                index.note(before, digest)
+
+
 def _laid_over(manifest: Manifest, placed: Placement) -> list[File]:
     """The files that the prefix changes in a way that matters."""
-    paths = {file.path for file in manifest.files}
+    files = manifest.files
+    paths = set(map(files.path, range(len(files))))
     found = []
-    for file in manifest.files:
-        if not placed.changes(file) or file.is_tool:
-            continue
-        source = source_of(file.path) if file.path.endswith(".pyc") else None
-        if source is None or source not in paths or source in placed.resized:
-            found.append(file)
-    return found
+    for number, name in enumerate(files.names):
+        source = source_of(files.path(number)) if name.endswith(".pyc") else None
+        if source in placed.resized or (number in files.occurrences and source not in paths):
+            found.append(files[number])
+    return [file for file in found if not file.is_tool]
 
 
 def _write(

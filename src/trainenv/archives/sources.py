@@ -67,6 +67,10 @@ class LocalFile:
             raise damaged(self.name, "it became shorter while it was read")
         return block
 
+    def status(self) -> os.stat_result:
+        """What the system says of it now."""
+        return os.fstat(self._file.fileno())
+
     def expect(self, parts: Sequence[tuple[int, int]]) -> None:
         """The system reads ahead by itself."""
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from trainenv.archives.sources import ByteSource
@@ -35,8 +34,7 @@ _LISTING, _ENTRY = struct.Struct("<III"), struct.Struct("<HhHH")
 _FRAGMENT = struct.Struct("<QII")
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A member of an image: a ``"file"``, ``"folder"``, ``"link"`` or, for all else, ``"device"``.
 
     Of a file, ``start`` is where its blocks begin, ``blocks`` their sizes as the image has them, and ``fragment``
