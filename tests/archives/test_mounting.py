@@ -305,6 +305,20 @@ def test_another_image_in_its_place_is_not_taken_for_the_former(place: Workspace
     assert not next(file for file in delta.manifest.files if file.path.endswith("dist.py")).absent
 
 
+def test_while_it_is_unmounted_its_name_is_taken(image: Path, place: Workspace, environment_archive: Path) -> None:
+    """Another environment there would vanish under the image as soon as somebody used it."""
+    prefix = place.unpack(image, mount=True).prefix
+    unmount(place.settings.root)
+    for file, mount in ((environment_archive, False), (image, True)):
+        with pytest.raises(EnvironmentExistsError, match="'chat' exists already"):
+            place.unpack(file, mount=mount)
+    with pytest.raises(EnvironmentExistsError, match="'chat' exists already"):
+        place.create("chat", "python")
+    assert list(prefix.iterdir()) == []
+    place.remove("chat")
+    assert place.unpack(environment_archive).status == "ready"
+
+
 def test_only_an_image_can_be_mounted(
     environment_archive: Path, image: Path, place: Workspace, trainenv: RunCommand, tmp_path: Path
 ) -> None:

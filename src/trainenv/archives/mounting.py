@@ -84,6 +84,7 @@ def mount_environment(
                     status = os.stat(image)
                     digest = hashlib.sha256(ending.index).hexdigest()
                     sizes = status.st_size, status.st_mtime_ns, ending.body
+                    target.mkdir(exist_ok=True)
                     mounts.note(target, Mount(str(image), *sizes, digest, manifest.python, manifest.files.bytes))
                     mounts.ensure(target)
                     _prove(image, target)

@@ -22,7 +22,7 @@ from trainenv.archives.reading import member_reader, opened
 from trainenv.archives.sources import ByteSource, LocalFile
 from trainenv.archives.windows import in_memory
 from trainenv.environments.sizes import size_of
-from trainenv.environments.staging import staged
+from trainenv.environments.staging import require, staged
 from trainenv.errors import RelocationError
 from trainenv.progress import Reporter, SilentReporter, Step
 from trainenv.relocation import PLACEHOLDER
@@ -112,6 +112,7 @@ def unpack_environment(
         index = stack.enter_context(ContentIndex(settings.cache_dir))
         name = name or manifest.name
         target = settings.prefix_of(name)
+        require(settings, name, exists=replaces)
         placed = placement(manifest, prefix or settings.target_prefix_of(name))
         with environments_of_machine(settings, but=target) as beside:
             prefixes = [*beside, target] if replaces else beside

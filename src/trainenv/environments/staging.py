@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainenv import locks
-from trainenv.environments import generations
+from trainenv.environments import generations, mounts
 from trainenv.environments.shared_files import share
 from trainenv.errors import (
     DiskFullError,
@@ -204,7 +204,7 @@ def finish_renames(settings: Settings) -> list[tuple[str, str]]:
 
 
 def require(settings: Settings, name: str, *, exists: bool) -> None:
-    """Raise unless environment ``name`` is there (``exists``) or its folder is free or empty."""
+    """Raise unless environment ``name`` is there (``exists``), or its folder is free or empty, with no image for it."""
     target = settings.prefix_of(name)
     if exists:
         if not (target / "conda-meta").is_dir():
@@ -212,8 +212,12 @@ def require(settings: Settings, name: str, *, exists: bool) -> None:
                 f"there is no environment {name!r} in {settings.envs_dir}",
                 hint="`trainenv env list` shows what there is",
             )
-    elif target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        is_environment = (target / "conda-meta").is_dir()
+    elif (
+        (is_mounted := mounts.image_folder(target) is not None)
+        or target.is_symlink()
+        or (target.exists() and (not target.is_dir() or any(target.iterdir())))
+    ):
+        is_environment = is_mounted or (target / "conda-meta").is_dir()
         raise EnvironmentExistsError(
             f"environment {name!r} exists already" if is_environment else f"{target} exists and is not empty",
             hint=f"Choose another name, or `trainenv env remove {name}` first"
