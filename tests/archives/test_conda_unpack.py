@@ -242,6 +242,30 @@ def test_killed_anywhere_the_next_run_finishes(tiny_archive: Path, tmp_path: Pat
     assert found == wanted
 
 
+def test_interrupted_or_out_of_space_it_says_to_run_it_again(extracted: Path) -> None:
+    program = str(extracted / "bin/conda-unpack")
+    for how, code, said in (
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise OSError(28, 'No space')", 1, "No space"),
+    ):
+        failing = (
+            "import os, runpy, sys\n"
+            "def rename(old, new, real=os.rename):\n"
+            f"    if new.endswith('moving'): return real(old, new)\n    {how}\n"
+            "os.rename = rename\n"
+            "sys.argv.pop(0)\n"
+            "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", failing, program], capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert said in done.stderr
+        assert "run it again" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not list(extracted.rglob("*.conda-unpack"))
+    subprocess.run([program], check=True, capture_output=True)
+    assert relocation.leftovers(extracted, [relocation.PLACEHOLDER]) == []
+
+
 def test_killed_at_a_time_and_moved_before_the_next_run(environment_archive: Path, tmp_path: Path) -> None:
     place = extract(environment_archive, tmp_path / "chat")
     process = subprocess.Popen([place / "bin/conda-unpack"], start_new_session=True, stdout=subprocess.DEVNULL)

@@ -190,19 +190,42 @@ def test_through_a_pipe_it_says_what_to_do(small_script: Path, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+ENDED = {
+    signal.SIGINT: (130, "interrupted"),
+    signal.SIGHUP: (129, "ended by SIGHUP"),
+    signal.SIGTERM: (143, "ended by SIGTERM"),
+    signal.SIGKILL: (-9, ""),
+}
+
+
+@pytest.mark.parametrize("number", ENDED)
 def test_killed_it_leaves_nothing_that_counts(number: signal.Signals, script: Path, tmp_path: Path) -> None:
-    running = subprocess.Popen(["sh", script, "place"], cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
+    running = subprocess.Popen(["sh", script, "place"], cwd=tmp_path, stdout=-1, stderr=-1, start_new_session=True)
     while not list(tmp_path.glob(".place.unpacking.*/lib")):
         assert running.poll() is None
         time.sleep(0.005)
     os.killpg(running.pid, number)
-    running.wait()
+    stderr = running.communicate()[1].decode()
+    code, said = ENDED[number]
+    assert running.returncode == code
     assert not (tmp_path / "place").exists()
-    if number == signal.SIGTERM:
+    if said:
+        assert f"{script.name}: {said}; nothing is left behind\n" in stderr
         assert list(tmp_path.iterdir()) == []
     assert run([script, "place"], tmp_path).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_a_disk_that_fills_meanwhile_is_a_few_lines(small_script: Path, tmp_path: Path) -> None:
+    """One with room for few files, whatever their size."""
+    tried = f"sh {small_script} {tmp_path}/place; echo $?; ls -A {tmp_path}"
+    script = f"mount -t tmpfs -o nr_inodes=12 tmpfs {tmp_path}; {tried}"
+    done = run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script], tmp_path)
+    assert done.stdout.endswith("\n1\n")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4
+    assert "No space left" in lines[0]
+    assert lines[3].endswith("it could not be unpacked; nothing is left behind")
 
 
 WRONG = [

@@ -133,8 +133,11 @@ def main(arguments: list[str]) -> int:
         return 1
     except OSError as error:
         reason = error.strerror or str(error)
-        print(f"conda-unpack: {error.filename or root}: {reason}", file=sys.stderr)
+        print(f"conda-unpack: {error.filename or root}: {reason}; mend that, then run it again", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("conda-unpack: interrupted; run it again to finish", file=sys.stderr)
+        return 130
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         print(f"conda-unpack: {error}", file=sys.stderr)
         return 1
@@ -215,16 +218,18 @@ def _read(path: str) -> str:
 def _replace(path: str, content: bytes) -> None:
     """Write a file anew, with the mode and times of the former one, and rename it into place."""
     beside = path + ".conda-unpack"
-    with open(beside, "wb") as file:
-        file.write(content)
     try:
-        former = os.stat(path)
-    except FileNotFoundError:
-        pass
-    else:
-        os.chmod(beside, former.st_mode & 0o777)
-        os.utime(beside, ns=(former.st_atime_ns, former.st_mtime_ns))
-    os.rename(beside, path)
+        with open(beside, "wb") as file:
+            file.write(content)
+        if os.path.exists(path):
+            former = os.stat(path)
+            os.chmod(beside, former.st_mode & 0o777)
+            os.utime(beside, ns=(former.st_atime_ns, former.st_mtime_ns))
+        os.rename(beside, path)
+    except BaseException:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise
 
 
 if __name__ == "__main__":

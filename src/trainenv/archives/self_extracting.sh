@@ -22,6 +22,12 @@ fail() {
     exit 1
 }
 
+ended() {
+    trap '' INT HUP TERM
+    echo "$me: $1; nothing is left behind" >&2
+    exit "$2"
+}
+
 usage() {
     echo "usage: sh $me [--prefix PATH] [FOLDER]"
     echo "       sh $me --check | --help"
@@ -224,11 +230,15 @@ main() {
     done
     staging=${parent%/}/.$base.unpacking.$$
     trap 'remove_tree "$staging"' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' HUP TERM
+    trap 'ended interrupted 130' INT
+    trap 'ended "ended by SIGHUP" 129' HUP
+    trap 'ended "ended by SIGTERM" 143' TERM
     mkdir -- "$staging" || exit 1
     echo "$me: unpacking $files files, $((kilobytes / 1024)) MB, into $target"
-    extract || fail "it could not be unpacked; nothing is left behind"
+    failed=
+    said=$(extract 2>&1) || failed=1
+    [ -z "$said" ] || printf '%s\n' "$said" | sed 3q >&2
+    [ -z "$failed" ] || fail "it could not be unpacked; nothing is left behind"
     said=$(sh "$staging/bin/conda-unpack" --prefix "${prefix:-$target}" 2>&1) ||
         fail "$said. Nothing is left behind"
     if [ -d "$target" ]; then rmdir -- "$target" || exit 1; fi
