@@ -61,10 +61,12 @@ def _kill_after(command: list[str], seconds: float) -> None:
 
 
 def test_killed_while_packing_there_is_a_whole_archive_or_none(
-    small: Path, small_archive: Path, tmp_path: Path
+    small: Path, small_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "chat.tar.zst"
     command = _command(PACK, small, output)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     whole = _seconds(command)
     output.unlink()
     for point in range(POINTS):
@@ -74,7 +76,8 @@ def test_killed_while_packing_there_is_a_whole_archive_or_none(
             output.unlink()
     _seconds(command)
     assert output.read_bytes() == small_archive.read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, "temporary"]
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_killed_while_unpacking_the_environment_is_whole_or_absent(small_archive: Path, tmp_path: Path) -> None:

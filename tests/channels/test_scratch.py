@@ -78,7 +78,7 @@ def test_what_a_killed_run_left_goes_with_the_next_one(temporary: Path) -> None:
 
 
 def test_a_folder_that_others_may_change_is_not_used(temporary: Path) -> None:
-    taken = temporary / f"trainenv-uv-{os.geteuid()}"
+    taken = temporary / f"trainenv-{os.geteuid()}"
     taken.mkdir()
     taken.chmod(0o777)
     with scratch_folder() as (folder, _):

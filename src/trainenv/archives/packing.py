@@ -37,6 +37,7 @@ from trainenv.archives.manifest import (
 )
 from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE, File, Files
 from trainenv.archives.writing import MemberWriter, NoWriter
+from trainenv.channels.scratch import scratch_folder
 from trainenv.environments import left_out
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter, SilentReporter, Step
@@ -89,7 +90,8 @@ def pack(
         )
     carried = source_prefix or carried_prefix(prefix)
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainenv-pack-")))
+        shared, _ = stack.enter_context(scratch_folder())
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pack-", dir=shared)))
         contents = gather(prefix, carried, choice, scratch, reporter)
         archive = stack.enter_context(making(output, form, partial(_latest_mtime, prefix, contents.found)))
         step = stack.enter_context(reporter.step(f"pack {name}", total=len(contents.found.files), unit="files"))

@@ -1,4 +1,4 @@
-"""Where uv and the builds it starts put what they need for a moment.
+"""Where packing, and uv and the builds it starts, put what they need for a moment.
 
 uv leaves its lock files behind in ``TMPDIR``. So it gets a folder there that all runs of one user share,
 for the locks are between them, and that the last one removes: also what a killed one left.
@@ -19,11 +19,11 @@ from pathlib import Path
 @contextmanager
 def scratch_folder() -> Iterator[tuple[Path, int]]:
     """The folder, and the descriptor of its lock, for a program to inherit that may outlive this process."""
-    folder = Path(tempfile.gettempdir(), f"trainenv-uv-{os.geteuid()}")
+    folder = Path(tempfile.gettempdir(), f"trainenv-{os.geteuid()}")
     descriptor = _joined(folder)
     if descriptor is None:
         # Somebody else has taken the name: another user could read and change what lies there.
-        folder = Path(tempfile.mkdtemp(prefix="trainenv-uv-"))
+        folder = Path(tempfile.mkdtemp(prefix="trainenv-"))
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield folder, descriptor
