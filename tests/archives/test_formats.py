@@ -461,5 +461,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(small: Path, tmp_path: Path)
         check=True,
     )
     assert done.stdout.split() == ["1"] * len(formats.FORMATS)
-    assert done.stderr.count("No space left") == len(formats.FORMATS)
+    told = f"error: {disk}/chat can't be written: No space left on device. Free some space or choose another disk\n"
+    assert done.stderr.count(told) == len(formats.FORMATS)
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -93,16 +94,16 @@ class ImageFile:
         self._process.wait()
         self._complaints.close()
 
-    def _failed(self) -> ArchiveError:
+    def _failed(self) -> ArchiveError | OSError:
         self._process.wait()
         self._complaints.seek(0)
         lines = [line.strip() for line in self._complaints.read().decode(errors="replace").splitlines()]
         said = [line for line in lines if line and "Empty tar filename" not in line]
-        no_space = any("No space left" in line for line in said)
+        if any(os.strerror(errno.ENOSPC) in line for line in said):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return ArchiveError(
             "mksquashfs could not make the image",
             cause=next((line for line in said if "FATAL" in line or "fail" in line), said[0] if said else ""),
-            hint="Free some space, or choose another disk" if no_space else "",
         )
 
 
