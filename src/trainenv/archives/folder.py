@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ class Folder:
             raise ArchiveError(
                 f"{self.name} is no archive any more",
                 cause=f"it was made an environment with the prefix {held}",
-                hint=f"Pack it as that: `trainenv pack -p {self.name}`",
+                hint=f"Pack it as that: `trainenv pack -p {shlex.quote(self.name)}`",
             )
         if len(document) > LONGEST or said.split()[:1] != [hashlib.sha256(document).hexdigest()]:
             raise damaged(self.name, "its manifest has not the recorded sha256")

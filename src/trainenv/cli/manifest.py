@@ -52,4 +52,5 @@ def manifest(
     except OSError as error:
         raise UsageError(f"{output} can't be written", cause=error.strerror or str(error)) from None
     files = sum(each.files.absent_count for each in listed)
-    print(f"Listed {len(listed)} environments, {files} files, in {output} ({human_size(len(content))})")
+    environments = "1 environment" if len(listed) == 1 else f"{len(listed)} environments"
+    print(f"Listed {environments}, {files} files, in {output} ({human_size(len(content))})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +109,7 @@ def get(settings: Settings, name: str, *, to_use: bool = True) -> Environment:
             raise EnvironmentNotFoundError(
                 f"environment {name!r} is not mounted yet",
                 cause=f"{settings.file} names its image, and nobody has mounted that here",
-                hint=f"`trainenv unpack {image} --mount -n {name}`",
+                hint=f"`trainenv unpack {shlex.quote(str(image))} --mount -n {name}`",
             )
         near = _nearest(name, [environment.name for environment in [*list_all(settings), *foreign]])
         raise EnvironmentNotFoundError(
@@ -155,9 +156,10 @@ def why_none(folder: Path) -> tuple[str, str]:
     """Why ``folder`` is no environment, and what to do about it."""
     if (folder / "pyvenv.cfg").is_file():
         python = os.path.realpath(folder / "bin" / "python")
+        quoted = shlex.quote(str(folder))
         return (
             f"it is a virtual environment, whose interpreter {python} and standard library lie outside of it",
-            f"List its packages (`{folder}/bin/python -m pip freeze`, or `uv pip freeze -p {folder}`) in a file, "
+            f"List its packages (`{quoted}/bin/python -m pip freeze`, or `uv pip freeze -p {quoted}`) in a file, "
             "and make an environment of them: `trainenv create -n NAME python -r FILE`",
         )
     cause = "it has no conda-meta folder" if folder.is_dir() else "there is no such folder"
