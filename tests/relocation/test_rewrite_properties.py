@@ -20,7 +20,7 @@ from trainenv.relocation import (
     shifted,
 )
 
-names = st.text("abz09_.+-@ é", min_size=1, max_size=12)
+names = st.text("abz09_.+-@ é%&'\"\\$#;😀中", min_size=1, max_size=12)
 prefixes = (
     st.lists(names, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
     | st.integers(1, 300).map(lambda size: "/" + "p" * size)
@@ -64,7 +64,12 @@ headers = st.sampled_from(
         "#!/bin/sh\nexec {p}/bin/tool\n",
     ]
 )
-paths = st.sampled_from(["bin/tool", "tool", "share/a/b/tool", "lib/python3.11/module.py"])
+paths = st.sampled_from(
+    [
+        *("bin/tool", "tool", "share/a/b/tool", "lib/python3.11/module.py"),
+        *("a.json", "lib/x.pc", "lib/x.cmake", "bin/x.sh", "etc/x.xml"),
+    ]
+)
 
 
 def texts(prefix: str) -> st.SearchStrategy[bytes]:
@@ -103,7 +108,7 @@ def found_and_moved(
     except NoRoomError:
         limit = room(occurrences)
         assert limit is not None
-        assert len(new.encode()) > limit or occurrences.urls or portable
+        assert len(new.encode()) > limit or occurrences.spellings or portable
         with pytest.raises(NoRoomError):
             check_room(occurrences, new, path, portable=portable)
         assume(False)
@@ -175,7 +180,7 @@ def test_nothing_is_found_where_nothing_is(prefix: str, data: bytes) -> None:
 def test_bytes_around_the_occurrences_of_a_text_stay(data: st.DataObject, old: str, new: str) -> None:
     text = data.draw(texts(old).map(lambda text: b" " + text))
     occurrences, moved, record = found_and_moved(text, old, new, "share/x")
-    assume(not occurrences.urls)
+    assume(not occurrences.spellings)
 
     def around(content: bytes, offsets: tuple[int, ...], prefix: str) -> list[bytes]:
         size = len(prefix.encode())

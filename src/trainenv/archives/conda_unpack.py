@@ -1,7 +1,7 @@
 """Puts together ``bin/conda-unpack``: one file that is a shell script and a Python program at once.
 
-Its parts are ``conda_unpack_head.sh`` (finds the environment and its Python), the text of
-``relocation/rewrite.py`` and ``conda_unpack_main.py``.
+Its parts are ``conda_unpack_head.sh`` (finds the environment and its Python), the texts of
+``relocation/spelling.py`` and ``relocation/rewrite.py``, and ``conda_unpack_main.py``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ from importlib import resources
 def program() -> bytes:
     """The text of ``bin/conda-unpack``, the same for every archive of this trainenv."""
     head = resources.files("trainenv.archives").joinpath("conda_unpack_head.sh").read_text()
-    kernel = resources.files("trainenv.relocation").joinpath("rewrite.py").read_text()
     main = resources.files("trainenv.archives").joinpath("conda_unpack_main.py").read_text()
-    parts = (head, "from __future__ import annotations\n", _embedded(kernel), _embedded(main), "# The end.\n")
-    return "".join(parts).encode()
+    return (head + kernel() + _embedded(main) + "# The end.\n").encode()
+
+
+def kernel() -> str:
+    """The part of relocation that rewrites, as one text that needs no import from trainenv."""
+    relocation = resources.files("trainenv.relocation")
+    parts = [_embedded(relocation.joinpath(name).read_text()) for name in ("spelling.py", "rewrite.py")]
+    return "from __future__ import annotations\n" + "".join(parts)
 
 
 def _embedded(source: str) -> str:

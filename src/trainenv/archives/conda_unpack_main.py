@@ -1,7 +1,7 @@
 """Gives the files of an unpacked environment the prefix under which it lies: the work of ``conda-unpack``.
 
 Standard library only, Python 3.8 or newer: ``conda_unpack.py`` puts the text of this file into
-``bin/conda-unpack`` of every archive, behind that of ``relocation/rewrite.py``.
+``bin/conda-unpack`` of every archive, behind those of ``relocation/spelling.py`` and ``rewrite.py``.
 
 Each file is written beside its old form and renamed over it. ``conda-meta/trainenv/prefix`` says which
 prefix the files hold. While files are changed, ``conda-meta/trainenv/moving`` lists the prefixes that

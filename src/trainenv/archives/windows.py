@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from trainenv.relocation.rewrite import Occurrences, rewrite, url_encoded
+from trainenv.relocation.rewrite import Occurrences, rewrite
 
 WHOLE = 8 << 20
 """Files up to this many bytes are handled in memory, as a whole."""
@@ -38,8 +38,7 @@ def in_memory(path: str, size: int) -> bool:
 
 def windows(occurrences: Occurrences, prefix: str, size: int) -> list[Window]:
     """``occurrences`` of ``prefix`` in a text or binary file of ``size`` bytes, in the file's order."""
-    empty = occurrences._replace(offsets=(), urls=(), slots=(), rpaths=(), script=None)
-    urls = frozenset(occurrences.urls)
+    empty = occurrences._replace(offsets=(), spellings=(), slots=(), rpaths=(), script=None)
     found: list[Window] = []
     if occurrences.kind == "binary":
         for slot in occurrences.slots:
@@ -47,7 +46,7 @@ def windows(occurrences: Occurrences, prefix: str, size: int) -> list[Window]:
             members = [i for i, offset in enumerate(occurrences.offsets) if slot.start <= offset < end]
             inside = empty._replace(
                 offsets=tuple(occurrences.offsets[i] - slot.start for i in members),
-                urls=tuple(position for position, i in enumerate(members) if i in urls),
+                spellings=tuple(occurrences.spelling(i) for i in members),
                 slots=(slot._replace(start=0),),
             )
             found.append(Window(slot.start, end, inside))
@@ -59,9 +58,8 @@ def windows(occurrences: Occurrences, prefix: str, size: int) -> list[Window]:
         end = min((*occurrences.offsets[:1], size, _LONGEST_HEADER))
         found.append(Window(0, end, empty._replace(script=occurrences.script)))
     for index, offset in enumerate(occurrences.offsets):
-        spelled = url_encoded(prefix) if index in urls else prefix
-        inside = empty._replace(offsets=(0,), urls=(0,) if index in urls else ())
-        found.append(Window(offset, offset + len(spelled.encode()), inside))
+        inside = empty._replace(offsets=(0,), spellings=(occurrences.spelling(index),))
+        found.append(Window(offset, offset + len(inside.spelled(0, prefix)), inside))
     return found
 
 

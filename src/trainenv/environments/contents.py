@@ -12,7 +12,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -33,7 +33,6 @@ from trainenv.environments.records import (
 )
 from trainenv.environments.relocated import NOTE, carried_prefix
 from trainenv.progress import Step
-from trainenv.relocation.rewrite import url_encoded
 from trainenv.relocation.search import holds
 
 _MAPPED = 64 * 1024 * 1024
@@ -113,7 +112,6 @@ def inspect(prefix: Path, *, banned: Sequence[str], step: Step, proven: Set[str]
     found.damage += _absent(prefix, expected, paths, unpacked_without)
     held = carried_prefix(prefix) or str(prefix)
     records_of_distributions = {f"{item.folder}/RECORD" for item in distributions(prefix)}
-    searched = {one: sorted({one.encode(), url_encoded(one).encode()}) for one in banned}
     with ThreadPoolExecutor(1) as aside:
         for path in paths:
             step.advance()
@@ -124,7 +122,7 @@ def inspect(prefix: Path, *, banned: Sequence[str], step: Step, proven: Set[str]
                 found.files += item is not None and item.sha256 is not None
                 continue
             try:
-                _inspect(prefix, path, item, expected, held, searched, aside, found)
+                _inspect(prefix, path, item, expected, held, banned, aside, found)
             except FileNotFoundError:
                 continue  # Whatever runs in the environment may have removed it meanwhile.
             except OSError as error:
@@ -267,7 +265,7 @@ def _inspect(
     item: Expected | None,
     expected: dict[str, Expected],
     held: str,
-    banned: Mapping[str, Sequence[bytes]],
+    banned: Sequence[str],
     aside: ThreadPoolExecutor,
     found: Inspection,
 ) -> None:
@@ -295,7 +293,7 @@ def _inspect(
             elif _digest(data, item, held) != item.sha256:
                 found.damage.append(Damage(path, item.kind, item.owner, _CHANGED))
         try:
-            found.leftovers += ((path, one) for one, needles in banned.items() if _is_held(data, one, needles, path))
+            found.leftovers += ((path, one) for one in banned if holds(data, one, path))
             is_program = data[:4] == b"\x7fELF"
             if is_program and (elf := libraries.read_elf(path, data)) is not None:
                 found.elf.append(elf)
@@ -308,10 +306,6 @@ def _inspect(
 
 
 NOT_EXECUTABLE = "is not executable"
-
-
-def _is_held(data: bytes | mmap.mmap, prefix: str, needles: Sequence[bytes], path: str) -> bool:
-    return any(data.find(needle) >= 0 for needle in needles) and holds(data, prefix, path)
 
 
 def _is_startable(data: bytes | mmap.mmap, prefix: Path, held: str) -> bool:

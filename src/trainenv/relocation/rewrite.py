@@ -1,8 +1,8 @@
 """Rewrites the occurrences of a prefix in one file, and knows where they are afterwards.
 
-Standard library only, Python 3.8 or newer, no import from the rest of trainenv: the source text of
-this file travels inside ``bin/conda-unpack`` of every archive and runs there under whatever Python
-the environment has.
+Standard library only, Python 3.8 or newer, no import from the rest of trainenv but ``spelling.py``: the
+source text of both travels inside ``bin/conda-unpack`` of every archive and runs there under whatever
+Python the environment has.
 
 Nothing here searches: ``find`` (in ``search.py``) says once where a prefix occurs, and from then on the
 record is moved along with the bytes. That makes a rewrite exact even where the new prefix occurs in
@@ -14,9 +14,9 @@ the file on its own account, and makes it reversible::
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+
+from trainenv.relocation.spelling import PLAIN, spelled
 
 if TYPE_CHECKING:
     import mmap
@@ -111,12 +111,13 @@ class Occurrences(NamedTuple):
 
     ``kind`` is ``"text"``, ``"binary"`` or ``"pyc"``. ``offsets`` are the bytes at which the prefix
     begins; those of a script's header and of an RPATH are not among them, as ``script`` and ``rpaths``
-    describe these whole. ``urls`` are indices into ``offsets`` of percent-encoded occurrences.
+    describe these whole. ``spellings`` say how the prefix is spelled: at each of the ``offsets``; or at all
+    of them, where it is one; plain, where it is none.
     """
 
     kind: str
     offsets: tuple[int, ...] = ()
-    urls: tuple[int, ...] = ()
+    spellings: tuple[str, ...] = ()
     slots: tuple[Slot, ...] = ()
     rpaths: tuple[Rpath, ...] = ()
     strings: tuple[PycString, ...] = ()
@@ -126,6 +127,16 @@ class Occurrences(NamedTuple):
     def shebang(self) -> tuple[str, str] | None:
         """The interpreter, relative to the prefix, and its arguments, of a Python script."""
         return None if self.script is None else (self.script.interpreter, self.script.arguments)
+
+    def spelling(self, index: int) -> str:
+        """How the prefix is spelled at ``offsets[index]``."""
+        if not self.spellings:
+            return PLAIN
+        return self.spellings[index if len(self.spellings) > 1 else 0]
+
+    def spelled(self, index: int, prefix: str) -> bytes:
+        """``prefix`` as it has to be at ``offsets[index]``."""
+        return spelled(prefix, self.spelling(index))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values only; what is empty is left out."""
@@ -141,7 +152,7 @@ class Occurrences(NamedTuple):
             occurrences = cls(
                 kind=values["kind"],
                 offsets=tuple(map(int, values.get("offsets", ()))),
-                urls=tuple(map(int, values.get("urls", ()))),
+                spellings=tuple(values.get("spellings", ())),
                 slots=tuple(Slot(*map(int, slot)) for slot in values.get("slots", ())),
                 rpaths=tuple(
                     Rpath(int(start), int(capacity), tuple(map(str, pieces)), str(relative))
@@ -151,6 +162,10 @@ class Occurrences(NamedTuple):
                 script=_script_from_json(values["script"]) if "script" in values else None,
             )
             _by_slot(occurrences)
+            if len(occurrences.spellings) not in (0, 1, len(occurrences.offsets)):
+                raise ValueError("there are more or fewer spellings than occurrences")
+            for spelling in occurrences.spellings:
+                spelled(PLACEHOLDER, spelling)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record of occurrences: {error!r}") from None
         return occurrences
@@ -194,7 +209,7 @@ def growth(occurrences: Occurrences, old: str, new: str) -> int:
 def check_room(occurrences: Occurrences, new: str, path: str, *, portable: bool = False) -> None:
     """Raise ``NoRoomError`` if ``rewrite`` to ``new`` would, without the data."""
     for slot, members in _by_slot(occurrences):
-        needed = slot.bare + sum(len(_spelled(occurrences, index, new)) for index in members)
+        needed = slot.bare + sum(len(occurrences.spelled(index, new)) for index in members)
         if needed > slot.capacity:
             raise NoRoomError(path, needed, slot.capacity)
     for rpath in occurrences.rpaths:
@@ -273,12 +288,6 @@ def pyc_string_head(code: int, size: int, ascii_prefix: bool) -> bytes:
     return bytes([ord(family) | flag]) + size.to_bytes(width, "little")
 
 
-@lru_cache(maxsize=64)
-def url_encoded(prefix: str) -> str:
-    """``prefix`` as it stands in a ``file://`` URL."""
-    return quote(prefix, safe="/!$&'()*+,;=:@~")
-
-
 class _Edit(NamedTuple):
     """``after`` in the place of ``before`` at byte ``start``; ``what``: header, prefix or string."""
 
@@ -332,14 +341,14 @@ def _after(edits: list[_Edit], occurrences: Occurrences, new: str, portable: boo
 
 
 def _prefix_edit(occurrences: Occurrences, index: int, old: str, new: str) -> _Edit:
-    before, after = _spelled(occurrences, index, old), _spelled(occurrences, index, new)
+    before, after = occurrences.spelled(index, old), occurrences.spelled(index, new)
     return _Edit(occurrences.offsets[index], before, after, "prefix")
 
 
 def _string_edit(occurrences: Occurrences, string: PycString, members: range, old: str, new: str) -> _Edit:
     def head(prefix: str) -> bytes:
-        spelled = b"".join([_spelled(occurrences, index, prefix) for index in members])
-        return pyc_string_head(string.code, string.bare + len(spelled), spelled.isascii())
+        inside = b"".join([occurrences.spelled(index, prefix) for index in members])
+        return pyc_string_head(string.code, string.bare + len(inside), inside.isascii())
 
     return _Edit(string.start, head(old), head(new), "string")
 
@@ -368,10 +377,6 @@ def _becomes_self_locating(script: Script, new: str, portable: bool) -> bool:
     if script.found is not None and script.found[0] == new:
         return False
     return " " in new or not is_startable(plain_header(new, script.interpreter, script.arguments))
-
-
-def _spelled(occurrences: Occurrences, index: int, prefix: str) -> bytes:
-    return (url_encoded(prefix) if index in occurrences.urls else prefix).encode()
 
 
 def _apply(data: Data, edits: list[_Edit], path: str) -> bytes:
@@ -445,7 +450,7 @@ def _shifted_in_slots(occurrences: Occurrences, old: str, new: str) -> tuple[int
         shift = 0
         for index in members:
             offsets.append(occurrences.offsets[index] + shift)
-            shift += len(_spelled(occurrences, index, new)) - len(_spelled(occurrences, index, old))
+            shift += len(occurrences.spelled(index, new)) - len(occurrences.spelled(index, old))
     return tuple(offsets)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trainenv.relocation import elf, pyc
+from trainenv.relocation.notation import Notation, may_escape_slashes
 from trainenv.relocation.rewrite import (
     Occurrences,
     PycString,
@@ -18,19 +19,29 @@ from trainenv.relocation.rewrite import (
     plain_header,
     pyc_string_head,
     self_locating_header,
-    url_encoded,
 )
+from trainenv.relocation.spelling import PLAIN, SPELLINGS, spelled
 
 if TYPE_CHECKING:
     from trainenv.relocation.rewrite import Data
 
-    _Hit = tuple[int, bool]
-    """Where the prefix begins, and whether it is percent-encoded there, as in a ``file://`` URL."""
+
+class _Hit(NamedTuple):
+    """An occurrence: where it begins and ends, and how the prefix is spelled there."""
+
+    start: int
+    end: int
+    spelling: str
+
 
 _RUN = 4096
 """How far back the path that an occurrence may be the end of is looked at: no path is longer."""
 
 _PATH_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-@%~/" + bytes(range(0x80, 0x100))
+_ESCAPED = re.compile(rb"\\u([0-9a-fA-F]{4})")
+_SAME_IN_ALL = re.compile(r"[A-Za-z0-9_./-]+")
+_RARE = 6
+"""From this many letters on, a part of the prefix is looked for instead of each spelling of the whole."""
 _NAME_GOES_ON = re.compile(rb"\.*[\w+\-@%~]|\.+/")
 
 _INTERPRETER = rb"(?P<interpreter>(?:[A-Za-z0-9_.+-]+/)*(?:python|pypy)[0-9.]*t?)"
@@ -60,26 +71,26 @@ def find(data: Data, prefix: str, path: str, *, placeholder_length: int | None =
     """
     checked_prefix(prefix)
     if path.endswith(".pyc"):
-        return _find_in_pyc(data, prefix) if pyc.is_readable(data) else None
-    hits = _hits(data, prefix)
+        return _find_in_pyc(data, prefix, path) if pyc.is_readable(data) else None
+    hits = _hits(data, prefix, path)
     if data[:2] == b"#!":
         return _find_in_script(data, prefix, path, hits)
     if not hits:
         return None
     if data.find(b"\0") >= 0:
         return _find_in_binary(data, prefix, path, hits, placeholder_length)
-    return Occurrences("text", _offsets(hits), _urls(hits))
+    return Occurrences("text", _offsets(hits), _spellings(hits))
 
 
 def holds(data: Data, prefix: str, path: str) -> bool:
     """Whether ``prefix`` occurs in the file at all, also where it can't be rewritten."""
-    if all(data.find(needle) < 0 for needle in needles(prefix)):
+    if not _may_hold(data, prefix, path):
         return False
     if path.endswith(".pyc") and pyc.is_readable(data):
-        strings = _strings_with_hits(data, prefix)
+        strings = _strings_with_hits(data, prefix, path)
         if strings is not None:
             return bool(strings)
-    return bool(_hits(data, prefix))
+    return bool(_hits(data, prefix, path))
 
 
 @lru_cache(maxsize=64)
@@ -94,19 +105,63 @@ def checked_prefix(prefix: str) -> str:
     return prefix
 
 
+def needles(prefix: str, path: str) -> tuple[bytes, ...]:
+    """What a file ``path`` without any occurrence of ``prefix`` has none of.
+
+    One for a prefix with a part that is the same in all spellings and long enough to be rare.
+    """
+    return _needles(prefix, may_escape_slashes(path))
+
+
 @lru_cache(maxsize=64)
-def needles(prefix: str) -> tuple[bytes, ...]:
-    """What a file without any occurrence of ``prefix`` has none of: the prefix, plain and percent-encoded."""
-    return tuple(dict.fromkeys((prefix.encode(), url_encoded(prefix).encode())))
+def _needles(prefix: str, with_escaped_slashes: bool) -> tuple[bytes, ...]:
+    common = max(_SAME_IN_ALL.findall(prefix), key=len)
+    if len(common) < _RARE:
+        return tuple(_spelled(prefix, with_escaped_slashes))
+    return (common.encode(), spelled(prefix, "json-slashes")) if with_escaped_slashes else (common.encode(),)
 
 
-def _hits(data: Data, prefix: str) -> list[_Hit]:
-    """All occurrences, in the order of the file."""
-    plain, *encoded = needles(prefix)
-    hits = [(start, False) for start in _starts(data, plain)]
-    if encoded:
-        hits += ((at, True) for at in _starts(data, encoded[0]) if data[max(0, at - 7) : at] == b"file://")
-        hits.sort()
+@lru_cache(maxsize=64)
+def _spelled(prefix: str, with_escaped_slashes: bool) -> dict[bytes, tuple[str, ...]]:
+    """The different byte strings that spell ``prefix``, each with the spellings that give it."""
+    found: dict[bytes, tuple[str, ...]] = {}
+    for spelling in SPELLINGS:
+        if spelling != "json-slashes" or with_escaped_slashes:
+            text = spelled(prefix, spelling)
+            found[text] = (*found.get(text, ()), spelling)
+    return found
+
+
+def _may_hold(data: Data, prefix: str, path: str) -> bool:
+    for needle in needles(prefix, path):  # noqa: SIM110 - a generator would cost as much as the search, for each file
+        if data.find(needle) >= 0:
+            return True
+    return False
+
+
+def _hits(data: Data, prefix: str, path: str) -> list[_Hit]:
+    """All occurrences, in the order of the file.
+
+    Where several spellings are the same, the notation decides; where one begins as another, the longer one counts.
+    """
+    if not _may_hold(data, prefix, path):
+        return []
+    notation = Notation(data, path)
+    found = [
+        (start, start + len(text), spellings)
+        for text, spellings in _spelled(prefix, may_escape_slashes(path)).items()
+        for start in _starts(data, text)
+    ]
+    hits: list[_Hit] = []
+    end = 0
+    for start, stop, spellings in sorted(found, key=lambda hit: (hit[0], -hit[1])):
+        if start < end:
+            continue
+        if all(spelling.startswith("url") for spelling in spellings) and not notation.is_url(start):
+            continue
+        best = next(filter(spellings.__contains__, notation.at(start)), spellings[0])
+        hits.append(_Hit(start, stop, best))
+        end = stop
     return hits
 
 
@@ -128,6 +183,8 @@ def _begins_path(before: bytes) -> bool:
     the slashes of ``file://`` may stand there. So may a lone ``.``: Python's own ``_sysconfigdata`` has
     ``./PREFIX`` since 3.11.
     """
+    if b"\\u" in before:
+        before = _ESCAPED.sub(_unescaped, before)
     run = before[len(before.rstrip(_PATH_BYTES)) :]
     if not run.isascii():
         text = run.decode("utf-8", "replace")
@@ -140,22 +197,28 @@ def _begins_path(before: bytes) -> bool:
 
 def _ends_name(after: bytes) -> bool:
     """Whether a file name can end before ``after``: a name's letters and ``.bak`` go on, a full stop ends."""
+    if escaped := _ESCAPED.match(after):
+        after = _unescaped(escaped)
     if not after or after[0] < 0x80:
         return _NAME_GOES_ON.match(after) is None
     return not after[:4].decode("utf-8", "replace")[:1].isalnum()
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    return chr(int(match[1], 16)).encode("utf-8", "replace")
 
 
 def _find_in_script(data: Data, prefix: str, path: str, hits: list[_Hit]) -> Occurrences | None:
     """A script is text, but for what a program with its own format may have put behind the first line."""
     script, body = (None, 0) if _MODULE.match(path) else _header(data, prefix, path)
     if script is not None:
-        hits = [hit for hit in hits if hit[0] >= body]
+        hits = [hit for hit in hits if hit.start >= body]
     if data.find(b"\0") >= 0:
         text_end = body or data.find(b"\n")
-        hits = [hit for hit in hits if hit[0] < text_end]
+        hits = [hit for hit in hits if hit.start < text_end]
     if not hits and script is None:
         return None
-    return Occurrences("text", _offsets(hits), _urls(hits), script=script)
+    return Occurrences("text", _offsets(hits), _spellings(hits), script=script)
 
 
 def _header(data: Data, prefix: str, path: str) -> tuple[Script | None, int]:
@@ -178,7 +241,7 @@ def _header(data: Data, prefix: str, path: str) -> tuple[Script | None, int]:
     as_ours = header == ours and " " not in prefix and is_startable(header)
     encoding = _ENCODING_LINE.match(head, match.end())
     line = b"" if encoding is None else encoding.group()
-    if any(needle in line for needle in needles(prefix)):
+    if any(text in line for text in _spelled(prefix, with_escaped_slashes=False)):
         return None, 0
     found = None if as_ours else (prefix, header.decode())
     return Script(interpreter, arguments, depth, len(line), False, found), len(header) + len(line)
@@ -231,17 +294,17 @@ def _find_in_binary(
     others: list[_Hit] = []
     for end, members in _by_string(data, hits):
         spare = _padding(data, end, grown * len(members))
-        start = members[0][0]
+        start = members[0].start
         path_start = next((at for at, text in paths if at <= start < at + len(text)), None)
         rpath = None
-        if path_start is not None and not any(is_url for _, is_url in members):
-            rpath = _rpath(data[path_start:end], [hit - path_start for hit, _ in members], prefix, path)
+        if path_start is not None and all(hit.spelling == PLAIN for hit in members):
+            rpath = _rpath(data[path_start:end], [hit.start - path_start for hit in members], prefix, path)
         if path_start is not None and rpath is not None:
             rpaths.append(Rpath(path_start, end - path_start + spare, *rpath))
         else:
-            slots.append(Slot(start, end - start + spare, end - start - _occupied(members, prefix)))
+            slots.append(Slot(start, end - start + spare, end - start - sum(hit.end - hit.start for hit in members)))
             others += members
-    return Occurrences("binary", _offsets(others), _urls(others), slots=tuple(slots), rpaths=tuple(rpaths))
+    return Occurrences("binary", _offsets(others), _spellings(others), slots=tuple(slots), rpaths=tuple(rpaths))
 
 
 def _by_string(data: Data, hits: list[_Hit]) -> Iterator[tuple[int, list[_Hit]]]:
@@ -249,11 +312,11 @@ def _by_string(data: Data, hits: list[_Hit]) -> Iterator[tuple[int, list[_Hit]]]
     members: list[_Hit] = []
     end = 0
     for hit in hits:
-        if members and hit[0] > end:
+        if members and hit.start > end:
             yield end, members
             members = []
         if not members:
-            end = data.find(b"\0", hit[0])
+            end = data.find(b"\0", hit.start)
             end = len(data) if end < 0 else end
         members.append(hit)
     if members:
@@ -274,7 +337,7 @@ def _rpath(text: bytes, hits: list[int], prefix: str, path: str) -> tuple[tuple[
         relative = elf.origin_relative(text.decode(), prefix, path)
     except UnicodeDecodeError:
         return None
-    if _hits(relative.encode(), prefix):
+    if _hits(relative.encode(), prefix, path):
         return None
     size = len(prefix.encode())
     begins = [0, *(hit + size for hit in hits)]
@@ -282,35 +345,35 @@ def _rpath(text: bytes, hits: list[int], prefix: str, path: str) -> tuple[tuple[
     return pieces, relative
 
 
-def _find_in_pyc(data: Data, prefix: str) -> Occurrences | None:
+def _find_in_pyc(data: Data, prefix: str, path: str) -> Occurrences | None:
     """``None`` also for a file whose strings can't be told apart."""
     hits: list[_Hit] = []
     strings: list[PycString] = []
-    for string, inner in _strings_with_hits(data, prefix) or ():
+    for string, inner in (_strings_with_hits(data, prefix, path) if _may_hold(data, prefix, path) else None) or ():
         content = data[string.content : string.end]
-        rest = _without(content, inner, prefix)
+        rest, inside = _apart(content, inner)
         code = _short_code(data[string.start], rest.isascii())
         strings.append(PycString(string.start, code, len(rest)))
-        hits += ((string.content + start, is_url) for start, is_url in inner)
-        occupying_ascii = prefix.isascii() or all(is_url for _, is_url in inner)
-        if pyc_string_head(code, len(content), occupying_ascii) != data[string.start : string.content]:
+        hits += (_Hit(string.content + start, string.content + end, spelling) for start, end, spelling in inner)
+        if pyc_string_head(code, len(content), inside.isascii()) != data[string.start : string.content]:
             return None
     if not hits:
         return None
-    return Occurrences("pyc", _offsets(hits), _urls(hits), strings=tuple(strings))
+    return Occurrences("pyc", _offsets(hits), _spellings(hits), strings=tuple(strings))
 
 
-def _strings_with_hits(data: Data, prefix: str) -> list[tuple[pyc.FoundString, list[_Hit]]] | None:
+def _strings_with_hits(data: Data, prefix: str, path: str) -> list[tuple[pyc.FoundString, list[_Hit]]] | None:
     """The strings of a ``.pyc`` that hold the prefix, with the hits counted from their content.
 
     Each string is looked at alone: the length byte before it may look like a letter of a path.
     ``None`` if the strings can't be told apart.
     """
-    ranges = sorted({(at, at + len(needle)) for needle in needles(prefix) for at in _raw_starts(data, needle)})
+    texts = _spelled(prefix, with_escaped_slashes=False)
+    ranges = sorted({(at, at + len(text)) for text in texts for at in _raw_starts(data, text)})
     strings = pyc.strings_with(data, ranges)
     if strings is None:
         return None
-    found = ((string, _hits(data[string.content : string.end], prefix)) for string in strings)
+    found = ((string, _hits(data[string.content : string.end], prefix, path)) for string in strings)
     return [(string, hits) for string, hits in found if hits]
 
 
@@ -329,24 +392,21 @@ def _raw_starts(data: Data, needle: bytes) -> Iterator[int]:
         start = data.find(needle, start + 1)
 
 
-def _without(content: bytes, hits: list[_Hit], prefix: str) -> bytes:
-    pieces: list[bytes] = []
-    position = 0
-    for hit in hits:
-        pieces.append(content[position : hit[0]])
-        position = hit[0] + _occupied([hit], prefix)
-    return b"".join((*pieces, content[position:]))
-
-
-def _occupied(hits: list[_Hit], prefix: str) -> int:
-    """How many bytes the occurrences take together."""
-    encoded = sum(is_url for _, is_url in hits)
-    return len(prefix.encode()) * (len(hits) - encoded) + len(url_encoded(prefix)) * encoded
+def _apart(content: bytes, hits: list[_Hit]) -> tuple[bytes, bytes]:
+    """What of ``content`` is outside of the occurrences, and what is inside."""
+    begins = [0, *(hit.end for hit in hits)]
+    ends = [*(hit.start for hit in hits), len(content)]
+    outside = b"".join([content[begin:end] for begin, end in zip(begins, ends, strict=True)])
+    return outside, b"".join([content[hit.start : hit.end] for hit in hits])
 
 
 def _offsets(hits: list[_Hit]) -> tuple[int, ...]:
-    return tuple(start for start, _ in hits)
+    return tuple(hit.start for hit in hits)
 
 
-def _urls(hits: list[_Hit]) -> tuple[int, ...]:
-    return tuple(index for index, (_, is_url) in enumerate(hits) if is_url)
+def _spellings(hits: list[_Hit]) -> tuple[str, ...]:
+    """As ``Occurrences`` has them: none if all are plain, one if all are the same."""
+    different = {hit.spelling for hit in hits}
+    if len(different) > 1:
+        return tuple(hit.spelling for hit in hits)
+    return tuple(different - {PLAIN})

@@ -62,9 +62,8 @@ def find_in_tree(
     _check(prefix)
     lengths = placeholder_lengths or {}
     found: dict[str, Occurrences] = {}
-    wanted = _needles([prefix])
     for path in _watched(_files(root, paths), "search", reporter):
-        with _data(root, path, wanted) as data:
+        with _data(root, path, needles(prefix, path)) as data:
             if data is not None:
                 occurrences = find(data, prefix, path, placeholder_length=lengths.get(path))
                 if occurrences is not None:
@@ -123,8 +122,8 @@ def leftovers(root: Path, prefixes: Sequence[str]) -> list[tuple[str, str]]:
     for prefix in prefixes:
         _check(prefix)
     left: list[tuple[str, str]] = []
-    wanted = _needles(prefixes)
     for path in _files(root, None):
+        wanted = [needle for prefix in prefixes for needle in needles(prefix, path)]
         with _data(root, path, wanted) as data:
             if data is not None:
                 left += ((path, prefix) for prefix in prefixes if holds(data, prefix, path))
@@ -179,11 +178,6 @@ def _walk(root: Path) -> Iterator[tuple[str, bool]]:
                 folders.append(path)
             elif entry.is_file():
                 yield path, False
-
-
-def _needles(prefixes: Iterable[str]) -> list[bytes]:
-    """Bytes without one of which a file need not be looked at closer."""
-    return sorted({needle for prefix in prefixes for needle in needles(prefix)})
 
 
 @contextmanager
