@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from trainenv import locks, relocation
@@ -99,17 +99,22 @@ def keep_records_true(prefix: Path, moved: Mapping[str, relocation.Occurrences],
     if not moved:
         return
     noted = read_note(prefix, relocated.NOTE).get("files", {})
+    hash_in_conda_records(prefix, moved.keys() - noted.keys())
+    unhashed = blank_hashes(prefix, moved.keys())
+    relocated.remember(prefix, {path: moved[path] for path in unhashed}, carried)
+
+
+def hash_in_conda_records(prefix: Path, moved: Collection[str]) -> None:
+    """Write the hashes of the relocated files ``moved`` into conda's records of ``prefix``."""
     for record in conda_records(prefix):
         paths = record.paths
-        changed = [entry for entry in paths if entry["_path"] in moved and entry["_path"] not in noted]
+        changed = [entry for entry in paths if entry["_path"] in moved]
         for entry in changed:
             if entry.get("path_type") != "softlink":
                 entry["sha256_in_prefix"] = hashlib.sha256((prefix / entry["_path"]).read_bytes()).hexdigest()
         if changed:
             data = {**(record.content.get("paths_data") or {}), "paths": paths}
             replace_file(record.path, json.dumps({**record.content, "paths_data": data}, indent=2).encode())
-    unhashed = blank_hashes(prefix, moved.keys())
-    relocated.remember(prefix, {path: moved[path] for path in unhashed}, carried)
 
 
 def _prefixes_held(source: Path) -> list[str]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainenv import relocation
-from trainenv.channels import conda
 from trainenv.channels.access import Access
+from trainenv.environments import linking
 from trainenv.environments.records import CondaRecord, conda_records
 from trainenv.environments.staging import Staging, clone
 from trainenv.errors import InstallError
@@ -44,14 +44,14 @@ def install(
     reporter: Reporter,
     access: Access,
 ) -> None:
-    """``conda.install`` into the staging prefix, with the packages' scripts or a word on those that did not run."""
+    """``linking.link`` into the staging prefix, with the packages' scripts or a word on those that did not run."""
     prefix = staging.path
     present = {file.name for file in (prefix / "conda-meta").glob("*.json")}
     if settings.link_scripts:
         wanted = {_record_name(record) for record in records}
         leaving = [record for record in conda_records(prefix) if record.path.name not in wanted] if present else []
         _run(_with_script(leaving, prefix, PRE_UNLINK), staging, PRE_UNLINK, reporter)
-    conda.install(
+    linking.link(
         records,
         prefix,
         target_prefix=staging.target_prefix,

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from trainenv.channels import cache_health, conda
+from trainenv.channels import cache_health
 from trainenv.credentials import without_credentials
-from trainenv.environments import from_lock, relocated
+from trainenv.environments import from_lock, linking, relocated
 from trainenv.environments.contents import NOT_EXECUTABLE, Damage, check, expected_files
 from trainenv.environments.locked import LockedConda, LockedEnvironment, local_path
 from trainenv.environments.lockfiles import pixi
@@ -98,7 +98,7 @@ class CondaMender:
                 found = from_lock.records(self._mending.settings, locked, self._mending.reporter)
                 # As from a channel, not as from a prefix: it is to be fetched and checked.
                 records += (RepoDataRecord(one, one.file_name, one.url, one.channel) for one in found)
-        conda.install(
+        linking.link(
             [*(PrefixRecord.from_path(record.path) for record in present), *records],
             scratch,
             target_prefix=self._mending.staging.target_prefix,

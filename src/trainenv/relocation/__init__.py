@@ -13,7 +13,7 @@ record moves along with the bytes, so nothing is searched for again::
 A text gets longer or shorter; a binary never does, its strings move within their own room; a ``.pyc``
 has its string lengths rewritten. Whole trees: ``relocate_tree``, ``find_in_tree``, ``leftovers``.
 
-``rewrite.py`` needs nothing but a Python 3.8, as it also runs alone, inside of archives.
+``rewrite.py`` and ``spelling.py`` need nothing but a Python 3.8, as they also run alone, inside of archives.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from trainenv.relocation.rewrite import (
     with_source_size,
 )
 from trainenv.relocation.search import find
+from trainenv.relocation.spelling import is_plain
 from trainenv.relocation.tree import PrefixTooLongError, find_in_tree, leftovers, relocate_tree
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "find",
     "find_in_tree",
     "growth",
+    "is_plain",
     "leftovers",
     "moved_link",
     "needs",

@@ -102,3 +102,8 @@ def spelled(prefix: str, spelling: str = PLAIN) -> bytes:
     if spelling not in _SPELLED:
         raise ValueError(f"{spelling!r} is no spelling of a prefix")
     return _SPELLED[spelling](prefix).encode()
+
+
+def is_plain(prefix: str) -> bool:
+    """Whether ``prefix`` is the same in every spelling that does not escape slashes."""
+    return len({spelled(prefix, spelling) for spelling in SPELLINGS if spelling != "json-slashes"}) == 1
