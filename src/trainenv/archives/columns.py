@@ -6,10 +6,11 @@ What repeats is written as runs: ``[value, times, value, times, ...]``.
 from __future__ import annotations
 
 import json
+import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainenv.archives.members import KINDS, Files
 
@@ -36,6 +37,7 @@ _COLUMNS = frozenset(
         "occurrences",
     ]
 )
+_HEXADECIMAL = re.compile("[0-9a-f]*")
 _MOST_FILES = 1 << 21
 _MOST_OF_PATHS = 1 << 28
 """Characters that the paths of all members have together."""
@@ -44,53 +46,55 @@ compact = json.JSONEncoder(separators=(",", ":")).encode
 """The shortest JSON of a value."""
 
 
-class Held(str):
-    """The JSON of the occurrences in a member, whose ``number`` stands before them."""
+class Held(NamedTuple):
+    """The ``text`` of the JSON of the occurrences in a member, whose ``number`` stands before them."""
 
     number: int
+    text: str
 
 
 def made_of(pairs: list[tuple[str, Any]]) -> Any:
     """For the ``object_pairs_hook`` of ``json``: a dictionary, or ``Held``, which takes a fifth of the memory."""
     if pairs and pairs[0][0] == "member" and type(pairs[0][1]) is int:
-        held = Held(compact(dict(pairs[1:])))
-        held.number = pairs[0][1]
-        return held
+        return Held(pairs[0][1], compact(dict(pairs[1:])))
     return dict(pairs)
 
 
-def encoded(files: Files) -> str:
-    """The JSON of ``files``. ``ValueError`` if one lies in no folder among them."""
+def encoded(files: Files) -> Iterator[str]:
+    """The JSON of ``files``, in pieces. ``ValueError`` if one lies in no folder among them."""
     numbers = {"": 0}
     numbers |= {f"{files.path(number)}/": number + 1 for number, letter in enumerate(files.kinds) if letter == ord("d")}
-    if stray := files_outside(files, numbers.keys()):
+    if stray := [
+        files.path(number) for number, index in enumerate(files.folders) if files.places[index] not in numbers
+    ]:
         raise ValueError(f"{stray[0]!r} lies in no folder")
     with_content = [number for number, letter in enumerate(files.kinds) if chr(letter) in "fa"]
     short = [number for number in with_content if files.digits[number] != _WHOLE]
-    columns: dict[str, Any] = {
-        "names": "/".join(files.names),
-        "folders": _runs(numbers[files.places[index]] for index in files.folders),
-        "kinds": files.kinds.decode(),
-        "modes": _runs(files.modes),
-        "mtimes": _runs(files.mtimes),
-        "owners": files.owner_names,
-        "owned": _runs(files.owners),
-        "sizes": [files.sizes[number] for number in with_content],
-        "sha256": "".join(files.sha256(number) for number in with_content if files.digits[number] == _WHOLE),
-        "absent_sha256": "".join(map(files.sha256, short)),
-        "targets": [files.targets[number] for number in sorted(files.targets)],
+    whole = [number for number in with_content if files.digits[number] == _WHOLE]
+    columns: dict[str, Callable[[], Any]] = {
+        "names": lambda: "/".join(files.names),
+        "folders": lambda: _runs(numbers[files.places[index]] for index in files.folders),
+        "kinds": files.kinds.decode,
+        "modes": lambda: _runs(files.modes),
+        "mtimes": lambda: _runs(files.mtimes),
+        "owners": lambda: files.owner_names,
+        "owned": lambda: _runs(files.owners),
+        "sizes": lambda: [files.sizes[number] for number in with_content],
+        "sha256": lambda: _hexadecimal(files, whole),
+        "absent_sha256": lambda: _hexadecimal(files, short),
+        "targets": lambda: [files.targets[number] for number in sorted(files.targets)],
     }
-    held = ",".join(f'{{"member":{number},{text[1:]}' for number, text in sorted(files.occurrences.items()))
-    return f'{compact(columns)[:-1]},"occurrences":[{held}]}}'
-
-
-def files_outside(files: Files, places: Iterable[str]) -> list[str]:
-    """The paths of members that lie in none of ``places``."""
-    known = set(places)
-    strange = {index for index, place in enumerate(files.places) if place not in known}
-    if not strange:
-        return []
-    return [files.path(number) for number, index in enumerate(files.folders) if index in strange]
+    mark = "{"
+    for name, column in columns.items():
+        yield f'{mark}"{name}":'
+        yield compact(column())
+        mark = ","
+    yield ',"occurrences":['
+    mark = ""
+    for number in sorted(files.occurrences):
+        yield f'{mark}{{"member":{number},{files.occurrences[number][1:]}'
+        mark = ","
+    yield "]}"
 
 
 def decoded(values: Any) -> Files:
@@ -105,9 +109,10 @@ def decoded(values: Any) -> Files:
     count = len(kinds)
     if count > _MOST_FILES or not KINDS.keys() >= set(kinds):
         raise ValueError("its column of kinds is wrong")
-    if _text(values, "names").count("/") + 1 != count:
+    names = _text(values, "names")
+    if names.count("/") + 1 != count:
         raise ValueError("its column of names is longer or shorter than that of kinds")
-    files.names = values["names"].split("/")
+    files.names = names.split("/")
     files.kinds = bytearray(kinds, "ascii")
     files.modes = array("H", _expanded(values, "modes", count, 0o777))
     files.mtimes = array("q", _expanded(values, "mtimes", count, 8**11 - 1))
@@ -124,6 +129,14 @@ def decoded(values: Any) -> Files:
     _put_sizes(files, values["sizes"], with_content)
     _put_digests(files, values, with_content)
     return files
+
+
+def _hexadecimal(files: Files, numbers: Iterable[int]) -> str:
+    """The known digits of the sha256 of these members."""
+    known = bytearray()
+    for number in numbers:
+        known += files.digests[32 * number : 32 * number + files.digits[number] // 2]
+    return known.hex()
 
 
 def _runs(values: Iterable[int]) -> list[int]:
@@ -173,7 +186,7 @@ def _put_occurrences(files: Files, held: Any) -> None:
         if not last < each.number < len(files) or files.kinds[each.number] not in b"fa":
             raise ValueError("its column of occurrences is about no files, or not in their order")
         last = each.number
-    files.occurrences = {each.number: str(each) for each in held}
+    files.occurrences = {each.number: each.text for each in held}
 
 
 def _put_sizes(files: Files, sizes: Any, with_content: Sequence[int]) -> None:
@@ -205,11 +218,7 @@ def _put_digests(files: Files, values: dict[str, Any], with_content: Sequence[in
 
 def _bytes(text: str) -> bytes | None:
     """What ``text`` is the hexadecimal form of; None if it is none, or not in small letters alone."""
-    try:
-        known = bytes.fromhex(text)
-    except ValueError:
-        return None
-    return known if known.hex() == text else None
+    return bytes.fromhex(text) if _HEXADECIMAL.fullmatch(text) and len(text) % 2 == 0 else None
 
 
 def _are_numbers(values: Any) -> bool:
@@ -217,7 +226,9 @@ def _are_numbers(values: Any) -> bool:
 
 
 def _text(values: dict[str, Any], name: str) -> str:
-    return str(_checked(values, name, lambda value: type(value) is str))
+    text = _checked(values, name, lambda value: type(value) is str)
+    assert isinstance(text, str)
+    return text
 
 
 def _texts(values: dict[str, Any], name: str) -> list[str]:

@@ -15,12 +15,14 @@ import hashlib
 import os
 import sqlite3
 import stat
+import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from trainenv import sharing
 
@@ -33,11 +35,14 @@ CREATE TABLE IF NOT EXISTS contents (
 """
 _FIND = "SELECT inode, size, mtime_ns, ctime_ns, sha256 FROM contents WHERE device = ? AND inode IN ({})"
 _AT_ONCE = 500
+_BATCH = 4 * _AT_ONCE
 _NOTE = "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)"
 
 _LARGEST = 256 << 20
 """Bytes of an index that is begun anew: most of it is about files that are gone."""
 
+_UNWRITTEN = struct.Struct("<QQQQI")
+_64_BITS = (1 << 64) - 1
 _WAIT_SECONDS = 5.0
 _MOST_WAITING = 20_000
 _UNSETTLED_NS = 50_000_000
@@ -47,12 +52,15 @@ _SECOND_NS = 1_000_000_000
 _BLOCK = 1 << 20
 
 
+_Item = TypeVar("_Item")
+
+
 class ContentIndex:
     """The index in ``cache_dir`` (None: one that knows nothing); leaving its block writes what was noted."""
 
     def __init__(self, cache_dir: Path | None) -> None:
         self._waiting: list[tuple[int, int, int, int, int, bytes]] = []
-        self._known: dict[tuple[int, int], tuple[int, bytes | None]] = {}
+        self._known: dict[int, bytes] = {}
         self._database: sqlite3.Connection | None = None
         if cache_dir is not None:
             with suppress(sqlite3.Error, OSError):
@@ -68,30 +76,36 @@ class ContentIndex:
         if self._database is not None:
             self._database.close()
 
+    def forget(self) -> None:
+        """Have nothing at hand any more, to save memory."""
+        self._known.clear()
+
     def look_up(self, statuses: Iterable[os.stat_result]) -> None:
         """Have at hand what is known of the files with ``statuses``: much quicker than to ask for each alone."""
         wanted: dict[int, dict[int, os.stat_result]] = {}
         for status in statuses:
             wanted.setdefault(status.st_dev, {})[_signed(status.st_ino)] = status
-            self._known[status.st_dev, status.st_ino] = status.st_ctime_ns, None
+            self._known[_key(status)] = _ctime(status)
         for device, files in wanted.items():
             inodes = list(files)
             for start in range(0, len(inodes), _AT_ONCE):
                 for inode, size, mtime_ns, ctime_ns, sha256 in self._rows(device, inodes[start : start + _AT_ONCE]):
                     status = files[inode]
                     if (size, mtime_ns, ctime_ns) == (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
-                        self._known[status.st_dev, status.st_ino] = ctime_ns, bytes(sha256)
+                        self._known[_key(status)] = _ctime(status) + bytes(sha256)
 
     def sha256(self, status: os.stat_result) -> str | None:
         """The sha256 of the file with ``status``, None where it is not known."""
-        known = self._known.get((status.st_dev, status.st_ino))
-        if known is None or known[0] != status.st_ctime_ns:
+        known, ctime = self._known.get(_key(status), b""), _ctime(status)
+        if not known.startswith(ctime):
             self.look_up([status])
-            known = self._known[status.st_dev, status.st_ino]
-        return None if known[1] is None else known[1].hex()
+            known = self._known[_key(status)]
+        return known[len(ctime) :].hex() or None
 
     def note(self, status: os.stat_result, sha256: str) -> None:
         """Remember that the file with ``status`` has this sha256, if each write from now on will show."""
+        if self._database is None:
+            return
         if abs(time.time_ns() - status.st_mtime_ns) < _UNSETTLED_NS or not status.st_ctime_ns % _SECOND_NS:
             return
         key = _signed(status.st_dev), _signed(status.st_ino)
@@ -147,9 +161,30 @@ class ContentIndex:
                 database.close()
 
 
+def batches(files: Iterable[_Item]) -> Iterator[list[_Item]]:
+    """``files`` in lists of a length at which looking them up together is quick and takes little memory."""
+    remaining = iter(files)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
+
+
 def identity(status: os.stat_result) -> tuple[int, ...]:
     """What of ``status`` is another after any change of the file."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _key(status: os.stat_result) -> int:
+    return status.st_dev << 64 | status.st_ino
+
+
+def _ctime(status: os.stat_result) -> bytes:
+    return status.st_ctime_ns.to_bytes(12, "little", signed=True)
+
+
+def unwritten(status: os.stat_result) -> bytes:
+    """What of ``status`` stays when a file gets another name, and not when it is written to."""
+    times = status.st_mtime_ns & _64_BITS
+    return _UNWRITTEN.pack(status.st_dev & _64_BITS, status.st_ino & _64_BITS, status.st_size, times, status.st_mode)
 
 
 def _opened(file: Path) -> sqlite3.Connection:

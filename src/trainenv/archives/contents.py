@@ -68,6 +68,7 @@ def gather(prefix: Path, carried: str, choice: Choice, scratch: Path, reporter: 
         ) from None
     missing = selection.recorded(whole, found)
     note = left_out.document(missing) if missing else None
+    found = replace(found, listed_by={})  # As long as the list of files, and nobody asks for it any more.
     return Contents(found, left, note, sum(map(len, missing.values())))
 
 
@@ -101,6 +102,9 @@ def _with_links(prefix: Path, carried: str, found: Inventory, dereference: bool,
     root = os.fspath(prefix)
     given = {path: os.readlink(f"{root}/{path}") for path in found.links if path not in found.targets}
     told = links.sorted_out(root, carried, given)
+    found = replace(found, targets={**found.targets, **told.targets})
+    if not told.outward:
+        return found
     files, folders, places = set(found.files), set(found.folders), dict(found.places)
     for path, target in told.outward.items():
         files.discard(path)
@@ -123,5 +127,5 @@ def _with_links(prefix: Path, carried: str, found: Inventory, dereference: bool,
                 files.add(member)
                 places[member] = place
     kept_links = found.links - told.outward.keys()
-    found = replace(found, links=kept_links, places=places, targets={**found.targets, **told.targets})
+    found = replace(found, links=kept_links, places=places)
     return found.with_files(files, folders)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainenv.archives.canonical_files import ChangedError, LocalEnvironment
@@ -41,7 +41,7 @@ class LocalCopy:
 
 
 def find_copies(
-    files: Sequence[File], local: LocalFiles, index: ContentIndex, *, everywhere: Sequence[File]
+    files: Iterable[File], local: LocalFiles, index: ContentIndex, *, everywhere: Iterable[File]
 ) -> dict[int, LocalCopy]:
     """Which local files have the content of ``files``, by their numbers.
 

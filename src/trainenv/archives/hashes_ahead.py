@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from trainenv.archives.canonical_files import CanonicalFile
-from trainenv.archives.content_index import ContentIndex, identity
+from trainenv.archives.content_index import ContentIndex, batches, identity
 from trainenv.archives.hashing import HASHED_ASIDE
 
 
@@ -22,16 +22,17 @@ class HashesAhead:
 
     def begin(self, places: Iterable[tuple[str, str]]) -> None:
         """Look at the files ``places``, pairs of a path to ask by and where that file lies, in the order of asking."""
-        statuses: list[tuple[str, str, os.stat_result]] = []
-        for path, place in places:
-            try:
-                statuses.append((path, place, os.lstat(place)))
-            except OSError:
-                continue
-        self._index.look_up(status for _, _, status in statuses)
-        for path, place, status in statuses:
-            if status.st_size >= HASHED_ASIDE and self._index.sha256(status) is None:
-                self._coming[path] = self._pool.submit(self._index.hashed, place)
+        for some in batches(places):
+            statuses: list[tuple[str, str, os.stat_result]] = []
+            for path, place in some:
+                try:
+                    statuses.append((path, place, os.lstat(place)))
+                except OSError:
+                    continue
+            self._index.look_up(status for _, _, status in statuses)
+            for path, place, status in statuses:
+                if status.st_size >= HASHED_ASIDE and self._index.sha256(status) is None:
+                    self._coming[path] = self._pool.submit(self._index.hashed, place)
 
     def of(self, path: str, found: CanonicalFile) -> str:
         """The sha256 of the canonical content of the file ``path``, which is open as ``found``."""

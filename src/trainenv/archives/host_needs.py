@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from trainenv.archives.manifest import HostNeeds, Package
 from trainenv.environments.libraries import ElfFile, outside
@@ -37,7 +37,7 @@ class NeedsCollector:
 
     def host_needs(
         self,
-        present: Iterable[str] = (),
+        present: Sequence[str] = (),
         packages: Iterable[Package] = (),
         virtual_packages: Iterable[tuple[str, str]] = (),
     ) -> HostNeeds:
@@ -53,7 +53,6 @@ class NeedsCollector:
         machine = self._machine()
         native = [(path, needs) for path, needs in self._files if needs.machine == machine]
         glibc, glibc_by = _highest((needs.glibc, path) for path, needs in native)
-        present = set(present)
         own = _LIBSTDCXX in present
         glibcxx, glibcxx_by = (None, None) if own else _highest((needs.glibcxx, path) for path, needs in native)
         cxxabi, cxxabi_by = (None, None) if own else _highest((needs.cxxabi, path) for path, needs in native)
@@ -88,7 +87,7 @@ def _highest(versions: Iterable[tuple[tuple[int, ...] | None, str]]) -> tuple[st
     return (".".join(map(str, best[0])), best[1]) if best else (None, None)
 
 
-def _libraries(files: list[tuple[str, Needs]], present: set[str]) -> dict[str, str]:
+def _libraries(files: list[tuple[str, Needs]], present: Sequence[str]) -> dict[str, str]:
     """Shared libraries that must be on the machine, with the first file that asks for each.
 
     Those of glibc itself and of GPU drivers are left out, and those that only plug-ins want.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,25 +89,26 @@ def take(prefix: Path) -> Inventory:
     if not (prefix / "conda-meta").is_dir():
         cause, hint = why_none(prefix)
         raise ArchiveError(f"{prefix} is not an environment", cause=cause, hint=hint)
-    records = conda_records(prefix)
+    records = conda_records(prefix, hashes=False)
     distributions = pypi_distributions(prefix, records)
     owners: dict[str, str] = {}
     listed_by: dict[str, str] = {}
     lengths: dict[str, int] = {}
     for record in records:
-        owner = f"conda:{record.name}"
+        owner, package = f"conda:{record.name}", left_out.conda_package(record)
         owners[f"conda-meta/{record.path.name}"] = owner
-        for path in record.files:
+        for path in (sys.intern(str(path)) for path in record.files):
             owners.setdefault(path, owner)
-            listed_by.setdefault(path, left_out.conda_package(record))
+            listed_by.setdefault(path, package)
         for entry in record.paths:
             owners.setdefault(entry["_path"], owner)
             if entry.get("file_mode") == "binary" and isinstance(entry.get("prefix_placeholder"), str):
                 lengths[entry["_path"]] = len(entry["prefix_placeholder"].encode())
     for distribution in distributions:
-        for path, _, _ in distribution.record():
-            owners.setdefault(path, f"pypi:{distribution.key}")
-            listed_by.setdefault(path, left_out.pypi_package(distribution))
+        owner, package = f"pypi:{distribution.key}", left_out.pypi_package(distribution)
+        for path in (sys.intern(path) for path, _, _ in distribution.record()):
+            owners.setdefault(path, owner)
+            listed_by.setdefault(path, package)
     folders: list[str] = []
     files: list[str] = []
     links: set[str] = set()
@@ -121,9 +123,11 @@ def take(prefix: Path) -> Inventory:
         if path.endswith(".pyc") and (source := source_of(path)) is not None and source in owners:
             owners[path] = owners[source]
     packages = [record.package for record in records]
+    if tools:
+        files = [path for path in files if path not in tools]
     return Inventory(
         folders=sorted(folders),
-        files=sorted(set(files) - tools, key=lambda path: _place(path, owners.get(path, ""))),
+        files=sorted(files, key=lambda path: _place(path, owners.get(path, ""))),
         links=frozenset(links),
         owners=owners,
         packages=(
@@ -176,7 +180,7 @@ def _walk(
     with os.scandir(f"{root}/{folder}") as entries:
         found = list(entries)
     for entry in found:
-        path = folder + entry.name
+        path = sys.intern(folder + entry.name)  # One text, whoever names it: the records of packages do as well.
         if entry.is_symlink():
             links.add(path)
             files.append(path)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from trainenv import locks
 from trainenv.archives.canonical_files import LocalEnvironment
-from trainenv.archives.members import File
 from trainenv.environments import environment
 from trainenv.errors import EnvironmentBusyError
 from trainenv.settings import Settings
@@ -33,11 +32,26 @@ class Candidate(NamedTuple):
         return f"{self.root}/{self.path}"
 
 
-class LocalFiles:
-    """The files of the environments at ``prefixes``; those with the most packages of ``wanted`` come first."""
+class Twin(NamedTuple):
+    """What a file can become a link to: one of the environment at ``root``, there at ``path`` (empty: at the same).
 
-    def __init__(self, prefixes: Sequence[Path], wanted: Sequence[File]) -> None:
-        records = [file.path for file in wanted if _RECORD.match(file.path)]
+    ``state`` is what ``unwritten`` said of it when it was hashed.
+    """
+
+    root: str
+    path: str
+    state: bytes
+
+    def place(self, path: str) -> str:
+        """Where it is, as a twin of the file at ``path``."""
+        return f"{self.root}/{self.path or path}"
+
+
+class LocalFiles:
+    """The files of the environments at ``prefixes``; those with the most packages of the paths ``wanted`` first."""
+
+    def __init__(self, prefixes: Sequence[Path], wanted: Iterable[str]) -> None:
+        records = [path for path in wanted if _RECORD.match(path)] if prefixes else []
         self._pythons = {os.fspath(prefix): _python_of(prefix) for prefix in prefixes}
         shared = {
             root: sum(os.path.exists(f"{root}/{self._as_in(root, path)}") for path in records) for root in self._pythons
@@ -45,6 +59,11 @@ class LocalFiles:
         self._roots = sorted((root for root in shared if shared[root]), key=lambda root: -shared[root])
         self._folders: dict[str, bool] = {}
         self._environments: dict[str, LocalEnvironment] = {}
+
+    @property
+    def may_have_any(self) -> bool:
+        """Whether any environment has a package of those."""
+        return bool(self._roots)
 
     def candidates(self, path: str) -> Iterator[Candidate]:
         """The files that are where ``path`` is, or would be with another Python, in each environment like it."""

@@ -47,6 +47,7 @@ def making(output: Path, form: Form, latest_mtime: Callable[[], int]) -> Iterato
         frames = (
             ImageFile(form, file, latest_mtime()) if form.format == formats.SQUASHFS else sink(form, script or file)
         )
+        del latest_mtime  # It knows all files of the prefix.
 
         def close(manifest: Manifest) -> int:
             if script is not None:

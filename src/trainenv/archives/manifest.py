@@ -122,7 +122,11 @@ class Manifest:
             **({"left_out": self.left_out} if self.left_out else {}),
             **({"against": vars(self.against)} if self.against is not None else {}),
         }
-        return f'{columns.compact(document)[:-1]},"files":{columns.encoded(self.files)}}}'.encode()
+        content = bytearray(f'{columns.compact(document)[:-1]},"files":'.encode())
+        for piece in columns.encoded(self.files):
+            content += piece.encode()
+        content += b"}"
+        return bytes(content)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from typing import NamedTuple, overload
 
@@ -104,19 +104,16 @@ class Files(Sequence[File]):
         self.digests[number * _DIGEST : (number + 1) * _DIGEST] = bytes.fromhex(sha256)
         self.digits[number] = len(sha256)
 
-    def with_digests(self, digests: Mapping[int, str]) -> Files:
-        """The same members, those of these numbers with another sha256."""
+    def with_own_digests(self) -> Files:
+        """The same members; what is said of their sha256 there is not said here."""
         other = copy(self)
         other.digests, other.digits = self.digests[:], self.digits[:]
-        for number, sha256 in digests.items():
-            other.set_sha256(number, sha256)
         return other
 
     def with_digits(self, count: int) -> Files:
         """The same members, of which the absent ones without the prefix have only ``count`` digits of their sha256."""
         other = copy(self)
-        short = {number for number, letter in enumerate(self.kinds) if letter == _ABSENT}
-        short -= self.occurrences.keys()
+        short = set(self.absent_numbers()) - self.occurrences.keys()
         other.digits = bytearray(count if number in short else known for number, known in enumerate(self.digits))
         return other
 
@@ -153,7 +150,10 @@ class Files(Sequence[File]):
 
     def absent(self) -> Iterator[File]:
         """The files that are not in the archive itself."""
-        return (self[number] for number, letter in enumerate(self.kinds) if letter == _ABSENT)
+        return map(self.__getitem__, self.absent_numbers())
+
+    def absent_numbers(self) -> Iterator[int]:
+        return (number for number, letter in enumerate(self.kinds) if letter == _ABSENT)
 
     @property
     def absent_count(self) -> int:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainenv.archives.columns import SHORTENED
-from trainenv.archives.content_index import ContentIndex, identity
+from trainenv.archives.content_index import ContentIndex, batches, identity, unwritten
 from trainenv.archives.copying import LocalCopy, find_copies
 from trainenv.archives.delta import proof
 from trainenv.archives.hashing import HASHED_ASIDE
-from trainenv.archives.local_files import Candidate, LocalFiles
+from trainenv.archives.local_files import Candidate, LocalFiles, Twin
 from trainenv.archives.manifest import Manifest
-from trainenv.archives.members import File
+from trainenv.archives.members import File, Files
 from trainenv.archives.placing import Placement
 from trainenv.environments.copies import is_edited_in_place
 from trainenv.errors import ArchiveError, listed
@@ -50,7 +50,7 @@ class Origins:
     """
 
     manifest: Manifest
-    links: dict[int, Candidate]
+    links: dict[int, Twin]
     copies: dict[int, LocalCopy]
     given: dict[int, tuple[int, File]]
     missing: list[File]
@@ -100,27 +100,32 @@ def find_origins(
     copied if the archive does not have it, or with ``copy``: where reading the archive takes longer. What is in neither
     may be in one of the archives with the manifests ``others``.
     """
-    files = list(manifest.files.of_environment())
-    local = LocalFiles(prefixes, files)
-    links, digests = _links(files, placed, local, index, device)
-    wanted = [file for file in files if (copy or file.absent) and file.number not in links]
-    copies = find_copies(wanted, local, index, everywhere=[file for file in wanted if file.absent])
-    digests |= {number: found.sha256 for number, found in copies.items()}
-    given = _given([file for file in wanted if file.absent and file.number not in copies], others)
-    digests |= {number: file.sha256 for number, (_, file) in given.items()}
-    missing = [file for file in manifest.files.absent() if file.number not in digests]
+    files = manifest.files
+    local = LocalFiles(prefixes, (file.path for file in files.of_environment()))
+    links, known = _links(files, placed, local, index, device)
+
+    def wanted() -> Iterator[File]:
+        listed = files.of_environment() if copy and local.may_have_any else files.absent()
+        return (file for file in listed if file.number not in links)
+
+    copies = find_copies(wanted(), local, index, everywhere=(file for file in wanted() if file.absent))
+    given = _given((file for file in wanted() if file.absent and file.number not in copies), others)
+    missing = [file for file in wanted() if file.absent and file.number not in copies and file.number not in given]
     against = manifest.against
     if against is not None:
-        absent = {number: sha256 for number, sha256 in digests.items() if manifest.files[number].absent}
-        manifest = replace(manifest, files=manifest.files.with_digests(absent))
-    origins = Origins(manifest, links, copies, given, missing)
-    if against is not None and not missing and proof(manifest.files.absent()) != against.sha256:
-        raise ArchiveError(
-            f"the archive of {manifest.name} is refused",
-            cause="files here begin with the sha256 of those that it builds on, and are others",
-            hint="Pack it again without --against; nothing was unpacked",
-        )
-    return origins
+        for number in files.absent_numbers():
+            if number in copies:
+                known.set_sha256(number, copies[number].sha256)
+            elif number in given:
+                known.set_sha256(number, given[number][1].sha256)
+        manifest = replace(manifest, files=known)
+        if not missing and proof(known.absent()) != against.sha256:
+            raise ArchiveError(
+                f"the archive of {manifest.name} is refused",
+                cause="files here begin with the sha256 of those that it builds on, and are others",
+                hint="Pack it again without --against; nothing was unpacked",
+            )
+    return Origins(manifest, links, copies, given, missing)
 
 
 def require_all(archive: str, origins: Origins) -> None:
@@ -154,24 +159,32 @@ def _given(files: Iterable[File], others: Sequence[Manifest]) -> dict[int, tuple
 
 
 def _links(
-    files: list[File], placed: Placement, local: LocalFiles, index: ContentIndex, device: int
-) -> tuple[dict[int, Candidate], dict[int, str]]:
-    """What can be linked, and the sha256 of each, by number."""
-    links: dict[int, Candidate] = {}
-    digests: dict[int, str] = {}
-    looked_for = [(file, _alike(file, placed, local, device)) for file in files]
-    while looked_for:
-        found = [_Found(file, candidate, more) for file, more in looked_for for candidate in islice(more, 1)]
-        index.look_up(each.candidate.status for each in found)
-        known = [(each, index.sha256(each.candidate.status)) for each in found]
-        proven = [(each, digest) for each, digest in known if digest is not None]
-        looked_for = []
-        for each, digest in chain(proven, _hashed([each for each, digest in known if digest is None], index)):
-            if digest is not None and digest.startswith(each.file.sha256):
-                links[each.file.number], digests[each.file.number] = each.candidate, digest
-            else:
-                looked_for.append((each.file, each.more))
-    return links, digests
+    files: Files, placed: Placement, local: LocalFiles, index: ContentIndex, device: int
+) -> tuple[dict[int, Twin], Files]:
+    """What can be linked, by number, and the members with the sha256 in full of these."""
+    links: dict[int, Twin] = {}
+    known = files.with_own_digests()
+    for batch in batches(files.of_environment() if local.may_have_any else ()):
+        looked_for = [(file, _alike(file, placed, local, device)) for file in batch]
+        while looked_for:
+            found = [_Found(file, candidate, more) for file, more in looked_for for candidate in islice(more, 1)]
+            index.look_up(each.candidate.status for each in found)
+            looked_up = [(each, index.sha256(each.candidate.status)) for each in found]
+            proven = [(each, digest) for each, digest in looked_up if digest is not None]
+            looked_for = []
+            for each, digest in chain(proven, _hashed([each for each, digest in looked_up if digest is None], index)):
+                if digest is not None and digest.startswith(each.file.sha256):
+                    links[each.file.number] = _twin(each.file, each.candidate)
+                    known.set_sha256(each.file.number, digest)
+                else:
+                    looked_for.append((each.file, each.more))
+        index.forget()
+    return links, known
+
+
+def _twin(file: File, candidate: Candidate) -> Twin:
+    path = "" if candidate.path == file.path else candidate.path
+    return Twin(candidate.root, path, unwritten(candidate.status))
 
 
 def _alike(file: File, placed: Placement, local: LocalFiles, device: int) -> Iterator[Candidate]:

@@ -98,15 +98,18 @@ def pack(
         local_paths = LocalPaths(_own_folders(choice.settings))
         index = stack.enter_context(ContentIndex(None if choice.settings is None else choice.settings.cache_dir))
         packer = _Packer(prefix, carried, contents, archive.writer, local_paths, index, against, reporter)
+        by_wish = contents.left_out
+        del contents
         try:
             manifest = packer.run(name, step)
-            if against is not None:
-                manifest = shortened(manifest, against)
-            size = archive.finish(manifest)
         finally:
             packer.close()
+        del packer  # What was found in the prefix takes as much memory as the manifest that is now made of it.
+        if against is not None:
+            manifest = shortened(manifest, against)
+        size = archive.finish(manifest)
     local_paths.tell(reporter)
-    return Archive(output, manifest, size, contents.left_out)
+    return Archive(output, manifest, size, by_wish)
 
 
 def describe(prefix: Path, name: str, index: ContentIndex, reporter: Reporter) -> Manifest:

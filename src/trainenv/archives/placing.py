@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainenv.archives.content_index import ContentIndex
+from trainenv.archives.content_index import ContentIndex, unwritten
 from trainenv.archives.inventory import source_of
 from trainenv.archives.manifest import PREFIX_FILE, Manifest
 from trainenv.archives.members import File, Files
@@ -137,8 +137,8 @@ class Writer:
             except _UNUSABLE_RECORD:
                 raise self._wrong(member) from None
 
-    def link(self, member: File, place: str, verified: os.stat_result) -> bool:
-        """Make ``member`` another name of the file ``place``, which was ``verified`` to hold just its content.
+    def link(self, member: File, place: str, verified: bytes) -> bool:
+        """Make ``member`` another name of the file ``place``, which ``unwritten`` as ``verified`` holds its content.
 
         False, and nothing is there, if that file can't be linked to or has changed since.
         """
@@ -150,7 +150,7 @@ class Writer:
                 raise
             return False
         now = os.lstat(path)
-        if _unwritten(now) != _unwritten(verified):
+        if unwritten(now) != verified:
             os.unlink(path)
             return False
         if self._index is not None:
@@ -197,8 +197,3 @@ class Writer:
             cause=f"the prefix occurrences that its manifest lists are not those of {member.path!r}",
             hint="Pack it again; nothing was unpacked",
         )
-
-
-def _unwritten(status: os.stat_result) -> tuple[int, ...]:
-    """What of ``status`` stays when a file gets another name, and not when it is written to."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode

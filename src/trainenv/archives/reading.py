@@ -37,11 +37,17 @@ def opened(archive: Path | ByteSource) -> Iterator[tuple[ByteSource, Manifest, l
     source = LocalFile(archive) if isinstance(archive, Path) else archive
     try:
         payload = payload_of(source)
-        document, frames = read_tail(payload)
-        yield payload, checked(source.name, document, frames), frames
+        manifest, frames = _ending(source.name, payload)
+        yield payload, manifest, frames
     finally:
         if source is not archive:
             source.close()
+
+
+def _ending(archive: str, payload: ByteSource) -> tuple[Manifest, list[Frame]]:
+    """The manifest, whose text is forgotten on return, and the frames."""
+    document, frames = read_tail(payload)
+    return checked(archive, document, frames), frames
 
 
 class Reader(Protocol):
@@ -68,9 +74,9 @@ class Reader(Protocol):
 
 
 def member_reader(
-    source: ByteSource, manifest: Manifest, frames: list[Frame], wanted: Container[str] | None = None
+    source: ByteSource, manifest: Manifest, frames: list[Frame], wanted: Container[int] | None = None
 ) -> Reader:
-    """What reads the members of an archive that was ``opened``: those whose paths are ``wanted``, by default all."""
+    """What reads the members of an archive that was ``opened``: those whose numbers are ``wanted``, by default all."""
     if isinstance(source, Folder):
         return FolderReader(source, manifest)
     return TarReader(source, manifest, frames, wanted) if frames else ImageReader(source, manifest)
@@ -84,14 +90,14 @@ class TarReader:
     """
 
     def __init__(
-        self, source: ByteSource, manifest: Manifest, frames: list[Frame], wanted: Container[str] | None = None
+        self, source: ByteSource, manifest: Manifest, frames: list[Frame], wanted: Container[int] | None = None
     ) -> None:
         self._archive = source.name
         self._begins = _begins(frames)
         self._places = manifest.files.begins
         chosen: Sequence[int] = range(len(frames))
         if wanted is not None:
-            chosen = frames_of(manifest.files, (file for file in manifest.files if file.path in wanted), frames)
+            chosen = frames_of(manifest.files, (file for file in manifest.files if file.number in wanted), frames)
         self._chosen = iter(chosen)
         hasher = _Hasher(source.name, manifest.files, wanted, self._begins, chosen)
         self._frames = read_frames(source, [frames[index] for index in chosen], hasher.frame)
@@ -206,7 +212,7 @@ class _Hasher:
         self,
         archive: str,
         files: Files,
-        wanted: Container[str] | None,
+        wanted: Container[int] | None,
         begins: Sequence[int],
         numbers: Iterable[int],
     ) -> None:
@@ -215,7 +221,7 @@ class _Hasher:
         self._places = files.begins
         self._numbers = iter(numbers)
         big = (files[number] for number, size in enumerate(files.sizes) if size >= HASHED_ASIDE)
-        self._waiting = (file for file in big if not file.absent and (wanted is None or file.path in wanted))
+        self._waiting = (file for file in big if not file.absent and (wanted is None or file.number in wanted))
         self._next()
 
     def frame(self, content: bytes) -> None:

@@ -36,11 +36,11 @@ def end(level: int, manifest: bytes, frames: Sequence[Packed]) -> bytes:
     """What follows the data frames."""
     packed, _ = ZSTD.compressor(level)(manifest)
     head = _MANIFEST_HEAD.pack(_MANIFEST_NAME, FORMAT_VERSION, len(manifest), hashlib.sha256(manifest).digest())
-    skippable = _SKIPPABLE.pack(_MANIFEST_MAGIC, len(head) + len(packed)) + head + packed
-    entries = [*((frame.compressed, frame.size) for frame in frames), (len(skippable), 0)]
+    before = _SKIPPABLE.pack(_MANIFEST_MAGIC, len(head) + len(packed)) + head
+    entries = [*((frame.compressed, frame.size) for frame in frames), (len(before) + len(packed), 0)]
     table = b"".join(_SEEK_ENTRY.pack(*entry) for entry in entries)
     table += _SEEK_FOOTER.pack(len(entries), 0, _SEEKABLE_MAGIC)
-    return skippable + _SKIPPABLE.pack(_SEEK_TABLE_MAGIC, len(table)) + table
+    return b"".join((before, packed, _SKIPPABLE.pack(_SEEK_TABLE_MAGIC, len(table)), table))
 
 
 def is_at_end_of(source: ByteSource) -> bool:

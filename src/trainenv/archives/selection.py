@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -68,7 +69,7 @@ def recorded(found: Inventory, packed: Inventory) -> dict[str, list[str]]:
     Python makes and removes it, so nobody asks for it.
     """
     present = set(packed.files)
-    lacking = ({*found.files} | found.already_left_out) - present
+    lacking = {path for path in chain(found.files, found.already_left_out) if path not in present}
     listed: dict[str, list[str]] = {}
     for path in sorted(lacking):
         package = packed.listed_by.get(path)

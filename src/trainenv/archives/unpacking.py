@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.copying import LocalCopy
 from trainenv.archives.frames import Frame
 from trainenv.archives.hosts import require_host
-from trainenv.archives.local_files import Candidate, environments_of_machine
+from trainenv.archives.local_files import Twin, environments_of_machine
 from trainenv.archives.manifest import Archive, Manifest
 from trainenv.archives.members import File
 from trainenv.archives.origins import Origins, find_origins, nothing_local, require_all
@@ -32,12 +32,17 @@ from trainenv.settings import Settings
 class Unpacked(NamedTuple):
     """The environment ``name``, made of the archive with ``manifest``.
 
-    ``linked`` are the paths of those files that are links to another environment's, which have their sha256.
+    ``linked`` are the numbers of those files that are links to another environment's, which have their sha256.
     """
 
     name: str
     manifest: Manifest
-    linked: frozenset[str]
+    linked: Set[int]
+
+    @property
+    def proven(self) -> frozenset[str]:
+        """The paths of those."""
+        return frozenset(map(self.manifest.files.path, self.linked))
 
 
 def read_manifest(archive: Path) -> Manifest:
@@ -135,7 +140,7 @@ def unpack_environment(
                 unpacking = _Unpacking(source, frames, origins, writer, more)
                 unpacking.run(reporter)
                 confirm()
-    return Unpacked(name, manifest, frozenset(unpacking.linked))
+    return Unpacked(name, manifest, origins.links.keys() - unpacking.written_late)
 
 
 def unpack(archive: Path | ByteSource, target: Path, *, target_prefix: str, reporter: Reporter) -> Manifest:
@@ -155,7 +160,7 @@ def unpack(archive: Path | ByteSource, target: Path, *, target_prefix: str, repo
 class _Unpacking:
     """Writes all members, each from where it comes from; ``others`` are archives opened beside the one to unpack.
 
-    ``linked`` are the paths of those that became links.
+    ``written_late`` are the numbers of those that were to become links and could not.
     """
 
     def __init__(
@@ -171,7 +176,7 @@ class _Unpacking:
         self._origins = origins
         self._writer = writer
         self._others = others
-        self.linked: set[str] = set()
+        self.written_late: set[int] = set()
 
     def run(self, reporter: Reporter) -> None:
         """Where all comes from the archive it is read, and so checked, to its last byte."""
@@ -203,17 +208,16 @@ class _Unpacking:
             writer.folder(member)
         for number, other in enumerate(self._others):
             self._write_given(number, *other, step)
-        wanted = {file.path for file in origins.fetched}
+        wanted = {file.number for file in origins.fetched}
         with closing(member_reader(self._source, origins.manifest, self._frames, wanted)) as reader:
             for member in origins.manifest.files:
                 if (local := origins.links.get(member.number)) is not None:
-                    if writer.link(member, local.place, local.status):
-                        self.linked.add(member.path)
-                    else:
+                    if not writer.link(member, local.place(member.path), local.state):
+                        self.written_late.add(member.number)
                         self._write_late(member, local)
                 elif (copy := origins.copies.get(member.number)) is not None:
                     self._write(member, copy.blocks())
-                elif member.path in wanted:
+                elif member.number in wanted:
                     reader.header(member)
                     self._write(member, reader.blocks(member))
                 else:
@@ -224,13 +228,13 @@ class _Unpacking:
         self, number: int, source: ByteSource, manifest: Manifest, frames: list[Frame], step: Step
     ) -> None:
         """Write what comes from another archive, in the order in which it lies there."""
-        wanted: dict[str, list[File]] = {}
+        wanted: dict[int, list[File]] = {}
         for member in self._origins.manifest.files:
             if (found := self._origins.given.get(member.number)) is not None and found[0] == number:
-                wanted.setdefault(found[1].path, []).append(member)
+                wanted.setdefault(found[1].number, []).append(member)
         with closing(member_reader(source, manifest, frames, wanted)) as reader:
             for file in manifest.files:
-                for again, member in enumerate(wanted.get(file.path, ())):
+                for again, member in enumerate(wanted.get(file.number, ())):
                     if again:
                         self._write_alone(source, manifest, frames, file, member)
                     else:
@@ -242,14 +246,14 @@ class _Unpacking:
         self, source: ByteSource, manifest: Manifest, frames: list[Frame], file: File, member: File
     ) -> None:
         """Write ``member`` of what ``file`` holds in an archive, and read nothing else of that."""
-        with closing(member_reader(source, manifest, frames, {file.path})) as reader:
+        with closing(member_reader(source, manifest, frames, {file.number})) as reader:
             reader.header(file)
             self._write(member, reader.blocks(file))
 
-    def _write_late(self, member: File, local: Candidate) -> None:
+    def _write_late(self, member: File, local: Twin) -> None:
         """Write one file after all, as it can't be linked: what it was to be linked to has changed, for one."""
         if member.absent:
-            copy = LocalCopy(LocalEnvironment(Path(local.root)), local.path, member.sha256)
+            copy = LocalCopy(LocalEnvironment(Path(local.root)), local.path or member.path, member.sha256)
             self._write(member, copy.blocks())
         else:
             self._write_alone(self._source, self._origins.manifest, self._frames, member, member)

@@ -84,7 +84,7 @@ def placeholder_lengths(prefix: Path) -> dict[str, int]:
     """How long a prefix the conda packages of ``prefix`` were built with, by the path of a binary."""
     return {
         entry["_path"]: len(entry["prefix_placeholder"].encode())
-        for record in conda_records(prefix)
+        for record in conda_records(prefix, hashes=False)
         for entry in record.paths
         if entry.get("file_mode") == "binary" and isinstance(entry.get("prefix_placeholder"), str)
     }

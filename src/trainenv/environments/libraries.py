@@ -92,8 +92,8 @@ def outside(files: Iterable[ElfFile], present: Iterable[str]) -> list[MissingLib
 
 def _outside(files: Iterable[ElfFile], present: Iterable[str]) -> Iterator[tuple[ElfFile, MissingLibrary]]:
     files = list(files)
-    names = {os.path.basename(path) for path in present}
     needed = {os.path.basename(library) for file in files for library in file.libraries}
+    names = needed.intersection(map(os.path.basename, present))
     for file in files:
         for library in file.libraries:
             if os.path.basename(library) not in names:

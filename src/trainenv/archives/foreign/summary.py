@@ -70,7 +70,7 @@ def inspect(archive: Path, kind: Kind, *, verify: bool = False, reporter: Report
         packages.read_channel(scan)
     else:
         packages.read_records(scan)
-    host_needs = scan.needs.host_needs((file.path for file in scan.files), packages.found, packages.virtual)
+    host_needs = scan.needs.host_needs([file.path for file in scan.files], packages.found, packages.virtual)
     if host_needs.machine is None:
         host_needs = HostNeeds(machine_of(packages.platform))
     name = archive.name.split(".")[0]

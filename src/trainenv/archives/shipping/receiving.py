@@ -139,7 +139,7 @@ def _folder(path: str) -> Path:
 
 def _proof(settings: Settings, unpacked: Unpacked, reporter: Reporter) -> dict[str, Any]:
     """What ``env verify`` finds in what is new here: the rest has proven itself when it came."""
-    found: Verification = verify(environment.get(settings, unpacked.name), reporter, proven=unpacked.linked)
+    found: Verification = verify(environment.get(settings, unpacked.name), reporter, proven=unpacked.proven)
     return {"verified": found.ok, "files": found.files, "problems": found.problems}
 
 
