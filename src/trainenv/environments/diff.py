@@ -140,6 +140,11 @@ def _builds_in_question(sides: Iterable[Side]) -> Callable[[Package], bool]:
     for side in sides:
         if isinstance(side, LockedEnvironment):
             halves &= side.halves
+    if not halves:
+        raise UsageError(
+            "the locks can't be compared: one has conda's packages only, the other PyPI's",
+            hint="Compare each with an environment",
+        )
     return lambda package: ("pypi" if package.build == "pypi" else "conda") in halves
 
 

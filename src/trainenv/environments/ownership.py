@@ -75,10 +75,13 @@ def settle_ownership(prefix: Path, target_prefix: str, before: Snapshot, after: 
     replaced. A record that owns nothing any more, or whose Python package is another one's now, is
     dropped. Returns the dropped packages by name, each with its ``version`` and ``channel``.
     """
-    written = [path for path, state in after.items() if before.get(path) != state]
-    moved = relocation.relocate_tree(prefix, str(prefix), target_prefix, paths=written)
-    for stale in _other_staging_prefixes(prefix, written):
-        moved |= relocation.relocate_tree(prefix, stale, target_prefix, paths=written)
+    written = {path for path, state in after.items() if before.get(path) != state}
+    built = _built(prefix) & written
+    # What uv has linked from its cache was there before this prefix, unless it was built for it.
+    searched = sorted(path for path in written if path in built or os.lstat(f"{prefix}/{path}").st_nlink == 1)
+    moved = relocation.relocate_tree(prefix, str(prefix), target_prefix, paths=searched)
+    for stale in _other_staging_prefixes(prefix, built):
+        moved |= relocation.relocate_tree(prefix, stale, target_prefix, paths=searched)
     unhashed = blank_hashes(prefix, moved.keys())
     if unhashed:
         found = relocation.find_in_tree(prefix, target_prefix, paths=unhashed)
@@ -88,21 +91,23 @@ def settle_ownership(prefix: Path, target_prefix: str, before: Snapshot, after: 
     return _disown(prefix, lost, there) if lost else {}
 
 
-def _other_staging_prefixes(prefix: Path, written: Iterable[str]) -> set[str]:
-    """The staging prefixes of other environments in what was built from source.
+def _built(prefix: Path) -> set[str]:
+    """The files of what was built from source."""
+    built = wheels.built_here(prefix)
+    ours = (distribution for distribution in distributions(prefix) if distribution.key in built)
+    return {path for distribution in ours for path, _, _ in distribution.record()}
+
+
+def _other_staging_prefixes(prefix: Path, built: Iterable[str]) -> set[str]:
+    """The staging prefixes of other environments in the files ``built`` from source.
 
     A build may write down the prefix of its interpreter, and uv keeps what it built for later ones.
     """
-    files = set(written)
-    built = wheels.built_here(prefix)
     found: set[str] = set()
-    for distribution in distributions(prefix):
-        if distribution.key not in built:
-            continue
-        for path, _, _ in distribution.record():
-            file = prefix / path
-            if path in files and not file.is_symlink() and file.is_file():
-                found |= {os.fsdecode(match) for match in _STAGING_PREFIX.findall(file.read_bytes())}
+    for path in built:
+        file = prefix / path
+        if not file.is_symlink() and file.is_file():
+            found |= {os.fsdecode(match) for match in _STAGING_PREFIX.findall(file.read_bytes())}
     return found - {str(prefix)}
 
 
@@ -115,11 +120,11 @@ def blank_hashes(prefix: Path, paths: Collection[str]) -> list[str]:
         if not own:
             continue
         blanked += own
-        site = os.path.dirname(distribution.folder)
+        site = f"{os.path.dirname(distribution.folder)}/"
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         for path, digest, size in rows:
-            relative = os.path.relpath(path, site)
+            relative = path.removeprefix(site) if path.startswith(site) else os.path.relpath(path, site)
             writer.writerow([relative, "", ""] if path in paths else [relative, digest, size])
         replace_file(distribution.record_file, text.getvalue().encode())
     return blanked

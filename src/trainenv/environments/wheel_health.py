@@ -68,7 +68,7 @@ def _fingerprint(prefix: Path, files: list[tuple[str, str]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path, _ in files:
         try:
-            status = os.lstat(prefix / path)
+            status = os.lstat(f"{prefix}/{path}")
             digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "replace"))
         except OSError:
             digest.update(f"{path}\0gone\0".encode("utf-8", "replace"))
