@@ -81,7 +81,10 @@ def test_visible_as_is_the_prefix_that_files_carry(tmp_path: Path) -> None:
         ("[limits]\ntask = 3\n", "'task'"),
         ("[limits]\ntasks = 0\n", "limits.tasks"),
         ("[limits]\nmethods = {probe = 0}\n", "limits.methods.probe"),
-        ("env_dir = 'x'\n", "'env_dir'"),
+        ("env_dir = 'x'\n", "'env_dir'. Did you mean 'envs_dir'?"),
+        ("# ours\n\nquite_new = 1\n", "trainenv.toml line 3 has an unknown setting 'quite_new'. Known are: "),
+        ("# ours\n  offline = false\ngenerations = -1\n", "generations in {file} line 3 must be"),
+        ("gpus = 1\n[limits] # ours\ntasks = 0\n", "limits.tasks in {file} line 2 must be"),
         ("envs_dir = \n", "TOML"),
         (b"\xff\xff", "TOML"),
     ],
@@ -89,7 +92,7 @@ def test_visible_as_is_the_prefix_that_files_carry(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_with_its_place_in_one_line(tmp_path: Path, text: str | bytes, words: str) -> None:
     with pytest.raises(UsageError) as error:
         load(_workspace(tmp_path, text))
-    assert words in str(error.value)
+    assert words.replace("{file}", str(tmp_path / "trainenv.toml")) in str(error.value)
     assert str(tmp_path / "trainenv.toml") in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -156,11 +156,10 @@ def load(workspace: str | os.PathLike[str] | None = None) -> Settings:
     ``trainenv.toml``, else ``trainenv`` in the user's data folder. Nothing is created.
     """
     root = _find_root(workspace)
-    where = str(root / FILE_NAME)
-    values = {key: _Value(value, key, where) for key, value in _read_file(root / FILE_NAME).items()}
+    values = _file_values(root / FILE_NAME)
     if unknown := sorted(set(values) - _KNOWN):
         raise UsageError(
-            f"{where} has an unknown setting {unknown[0]!r}", hint=f"Known are: {', '.join(sorted(_KNOWN))}"
+            f"{values[unknown[0]].stands_in} has an unknown setting {unknown[0]!r}", hint=_meant(unknown[0])
         )
     values.update(_environment_variables())
     return _settings(root, values)
@@ -198,7 +197,8 @@ def _resolved(base: Path, path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(joined if joined.is_absolute() else os.path.join(current_folder(), joined)))
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _file_values(path: Path) -> dict[str, _Value]:
+    """What ``path`` says, each value with the line of its key."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -206,9 +206,27 @@ def _read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} can't be read", cause=error.strerror or str(error)) from None
     try:
-        return parse_toml(raw.decode("utf-8-sig"))
+        text = raw.decode("utf-8-sig")
+        content = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"{path} is not valid TOML", cause=str(error), hint="Mend the file") from None
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"\s*\[?\s*[\"']?([\w-]+)", line):
+            lines.setdefault(match[1], number)
+    return {
+        key: _Value(value, key, f"{path} line {lines[key]}" if key in lines else str(path))
+        for key, value in content.items()
+    }
+
+
+def _meant(unknown: str) -> str:
+    """What to write in the place of a setting that is ``unknown``."""
+    from difflib import get_close_matches
+
+    if close := get_close_matches(unknown, _KNOWN, 1):
+        return f"Did you mean {close[0]!r}?"
+    return f"Known are: {', '.join(sorted(_KNOWN))}"
 
 
 def parse_toml(text: str) -> dict[str, Any]:

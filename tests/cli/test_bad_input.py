@@ -57,7 +57,7 @@ def _one_line(done: subprocess.CompletedProcess[str]) -> str:
         (["create", "-n", "..", PYTHON], 2, ["'..'", "letters"]),
         (["create", PYTHON], 2, ["-n NAME"]),
         (["create", "-n", "new", "python=3.2"], 1, ["3.2", python_here()]),
-        (["create", "-n", "new", PYTHON, "no-such-package"], 1, ["no-such-package"]),
+        (["create", "-n", "new", PYTHON, "no-such-package"], 1, ["no-such-package", "trainenv pip install"]),
         (["create", "-n", "new", "py@thon"], 2, ["py@thon"]),
         (["create", "-n", "new", PYTHON, "-r", "/nowhere.txt"], 2, ["/nowhere.txt", "No such file"]),
         (["unpack", "/nowhere.tar.zst"], 1, ["/nowhere.tar.zst"]),

@@ -84,6 +84,9 @@ def test_a_lock_of_one_half_is_compared_with_that_half(workspace: Workspace, cha
         assert workspace.diff("chat", lock) == []
         assert workspace.diff(lock, "chat") == []
         assert workspace.diff(lock, lock) == []
+    half = _written(tmp_path, "other", workspace.export(chat, "explicit"))
+    with pytest.raises(UsageError, match="one has conda's packages only, the other PyPI's"):
+        workspace.diff(half, lock)
 
 
 def test_an_environment_is_compared_with_what_was_asked_for(

@@ -266,6 +266,10 @@ def solve(
 
 
 def _asked(sources: Sequence[Source], target: Target) -> str:
+    if [source.name for source in sources] == [HOST]:
+        return (
+            f"Channel {HOST} has Python, pip and setuptools only; PyPI is asked with -r, or by `trainenv pip install`"
+        )
     platform = f" for {target.platform}" if target.is_foreign else ""
     return f"Channels asked{platform}: {', '.join(source.name for source in sources) or 'none'}"
 

@@ -11,7 +11,7 @@ from trainenv.channels.access import Access
 from trainenv.channels.target import Target
 from trainenv.credentials import without_credentials
 from trainenv.environments.records import conda_records
-from trainenv.errors import ChannelError, InterpreterError
+from trainenv.errors import ChannelError, InterpreterError, listed
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
@@ -57,11 +57,12 @@ def find_sources(
             reason = "; ".join(
                 f"channel {without_credentials(name)} can't be reached ({why})" for name, why in failed.items()
             )
-            if reached or foreign or not settings.host_fallback or not _host_can_meet(specs):
-                raise ChannelError(
-                    reason,
-                    hint=f"Name a mirror in {settings.file} under [mirrors], or another channel with -c",
-                )
+            others = _beyond_host(specs)
+            if reached or foreign or not settings.host_fallback or others:
+                hint = f"Name a mirror in {settings.file} under [mirrors], or another channel with -c"
+                if others and not (reached or foreign):
+                    hint += f"; PyPI is asked for {listed(others)} with -r, or by `trainenv pip install`"
+                raise ChannelError(reason, hint=hint)
             source = _host_source(settings, specs, reporter, because=reason)
             reporter.notice(f"{reason}: using {conda.HOST}, this machine's own interpreters, instead")
             return Sources((source,), (conda.HOST,), fallback=reason, access=access)
@@ -128,5 +129,7 @@ def channels_of_records(prefix: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _host_can_meet(specs: Sequence[str]) -> bool:
-    return all(conda.spec_name(spec) in ("python", "pip", "setuptools") for spec in conda.match_specs(specs))
+def _beyond_host(specs: Sequence[str]) -> list[str]:
+    """The names of what is asked for that no interpreter of this machine brings."""
+    names = [conda.spec_name(spec) for spec in conda.match_specs(specs)]
+    return [name for name in names if name not in ("python", "pip", "setuptools")]

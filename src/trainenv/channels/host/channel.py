@@ -201,7 +201,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _nothing_suits(interpreters: list[Interpreter], suits: Callable[[str], bool]) -> InterpreterError:
-    usable = [str(one) for one in interpreters if one.unusable is None]
+    usable = list(dict.fromkeys(one.version for one in interpreters if one.unusable is None))
     refused = [
         f"{one} can't be packaged, because {one.unusable}"
         for one in interpreters
