@@ -42,6 +42,7 @@ KERAS = [
     {"epoch": 3, "step": 30, "accuracy": 0.65, "loss": 0.6626, "val_accuracy": 0.5625, "val_loss": 0.7035},
     {"eval_accuracy": 0.6875, "eval_loss": 0.6448},
 ]
+RICH_LONG = [{"epoch": 1, "step": 1000, "train_loss_step": 0, "val_loss": 0, "train_loss_epoch": 0.002}]
 RICH = [{"epoch": 2, "step": 10, "train_loss_step": 0.002, "val_loss": 0.002, "train_loss_epoch": 0.009}]
 
 
@@ -53,6 +54,7 @@ RICH = [{"epoch": 2, "step": 10, "train_loss_step": 0.002, "val_loss": 0.002, "t
         ("hf_tqdm", HUGGING_FACE),
         ("lightning_tqdm", LIGHTNING),
         ("lightning_rich", RICH),
+        ("lightning_rich_long", RICH_LONG),
         ("keras_1", KERAS),
         ("keras_2", KERAS),
     ],

@@ -23,9 +23,11 @@ _TQDM = re.compile(
 )
 _TQDM_ENDLESS = re.compile(rf"(?:(?P<name>[^|]*?):\s+)?{_COUNT}it\s+\[(?P<elapsed>[\d:]+),(?P<postfix>[^\]]*)\]")
 _RICH = re.compile(
-    r"(?P<name>\S.*?)\s+[━╸╺─-]{5,}\s*[━╸╺─ -]*\s(\d+)/(\d+)\s+(?P<elapsed>\d+:\d\d:\d\d) • \S+ \S+(?P<items>.*)\Z"
+    r"(?P<name>\S.*?)\s+[━╸╺─-]{5,}\s*[━╸╺─ -]*\s(\d+)/(\d+)\s+(?P<elapsed>\d+:\d\d:\d\d) •\s+"
+    r"(?:[\d:-]+\s+)?\S+(?P<items>.*)\Z"
 )
-_RICH_MORE = re.compile(r"\s{10,}\S")
+_RICH_MORE = re.compile(r"\s{10,}(?:[\d-]+:[\d-]+:[\d-]+(?!\S))?(?P<items>.*\S)")
+"""Where the line was too short for it: what is left of the time, then of the items."""
 _KERAS = re.compile(r"(\d+)/(\d+|Unknown)\s+(?:\[[=>.]*\]|━+|(?P<dash>-))(?P<rest>\s.*)\Z")
 _KERAS_EPOCH = re.compile(r"Epoch (\d+)/\d+\Z")
 _KERAS_PACE = re.compile(r"(\d+)(us|ms|s)/step")
@@ -53,8 +55,8 @@ class Bars:
     def line(self, text: str) -> tuple[str, list[Metrics]]:
         """What of the line ``text`` is no bar, and the records that are due with it."""
         if self._rich:
-            if _RICH_MORE.match(text):
-                self._rich += f" {text.strip()}"
+            if more_of_it := _RICH_MORE.match(text):
+                self._rich += f" {more_of_it['items'].strip()}"
                 return "", []
             found = self._finish_rich()
             rest, more = self.line(text)
