@@ -67,6 +67,8 @@ def test_entry_points_are_stages(tmp_path: Path) -> None:
         checked_parameters(method, {})
     with pytest.raises(ParameterError, match=r"'low'.*must be a number"):
         checked_parameters(method, {"data": "d", "alpha": "low"})
+    with pytest.raises(ParameterError, match=r"'s3://b/d'.*must be a path on this machine"):
+        checked_parameters(method, {"data": "s3://b/d"})
     assert checked_parameters(method, {"model": "s3://b/m"}, "validate") == {"model": "s3://b/m"}
     assert checked_parameters(method, {"model": str(folder)}, "validate") == {"model": str(folder)}
     assert checked_parameters(method, {}, "say") == {}

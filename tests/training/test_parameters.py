@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,11 @@ def method_with(*parameters: Parameter) -> Method:
         ("boolean", True, True),
         ("array", "[1, 2]", [1, 2]),
         ("object", '{"a": 1}', {"a": 1}),
+        ("integer", 2**60 + 1, 2**60 + 1),
+        ("integer", np.int64(3), 3),
+        ("number", np.float32(0.5), 0.5),
+        ("array", (1, 2), [1, 2]),
+        ("string", Path("data/train.csv"), "data/train.csv"),
     ],
 )
 def test_values_become_their_type(kind: str, given_value: object, value: object) -> None:
@@ -55,6 +61,8 @@ def test_values_become_their_type(kind: str, given_value: object, value: object)
         ("number", None),
         ("boolean", "maybe"),
         ("boolean", 1),
+        ("integer", "1" * 5000),
+        ("number", 10**400),
         ("array", "1, 2"),
         ("array", "[" * 100_000),
         ("object", "[1]"),
@@ -62,6 +70,21 @@ def test_values_become_their_type(kind: str, given_value: object, value: object)
 )
 def test_other_types_are_refused(kind: str, given_value: object) -> None:
     with pytest.raises(ParameterError, match=f"parameter 'p' can't be .*must be an? {kind}"):
+        Parameter("p", kind).checked(given_value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given_value"),
+    [
+        ("string", "a\0b"),
+        ("string", "\udcff"),
+        ("array", "[NaN]"),
+        ("array", [object()]),
+        ("object", '{"a": 1e999}'),
+    ],
+)
+def test_what_no_record_could_hold_is_refused(kind: str, given_value: object) -> None:
+    with pytest.raises(ParameterError, match=r"neither JSON nor a command line can hold it"):
         Parameter("p", kind).checked(given_value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import numbers
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +22,15 @@ TYPES = ("string", "integer", "number", "boolean", "array", "object")
 FORMATS = ("path", "uri")
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_ADDRESS = re.compile(rf"{_SCHEME.pattern}//")
+_KINDS = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "a boolean, true or false",
+    "array": "an array, in JSON: [1, 2]",
+    "object": 'an object, in JSON: {"name": 1}',
+}
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 
@@ -51,8 +61,7 @@ class Parameter:
         """
         value = self._typed(given)
         if value is None:
-            article = "an" if self.type[0] in "aeiou" else "a"
-            raise self._refusal(given, f"it must be {article} {self.type}")
+            raise self._refusal(given, f"it must be {_KINDS[self.type]}")
         if self.enum and value not in self.enum:
             raise self._refusal(given, f"it must be one of {', '.join(as_text(each) for each in self.enum)}")
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -60,6 +69,8 @@ class Parameter:
                 raise self._refusal(given, f"the minimum is {as_text(self.minimum)}")
             if self.maximum is not None and value > self.maximum:
                 raise self._refusal(given, f"the maximum is {as_text(self.maximum)}")
+        if not _can_be_passed(value):
+            raise self._refusal(given, "neither JSON nor a command line can hold it")
         return value
 
     @property
@@ -94,20 +105,26 @@ class Parameter:
     def _typed(self, given: object) -> object:
         """``given`` as the parameter's type, or None if it is not of that type."""
         if self.type == "string":
-            given = os.fspath(given) if self.format and isinstance(given, os.PathLike) else given
+            given = os.fspath(given) if isinstance(given, os.PathLike) else given
             return given if isinstance(given, str) else None
         value = self._read(given) if isinstance(given, str) else given
         if self.type == "boolean":
             return value if isinstance(value, bool) else None
         if self.type == "array":
-            return value if isinstance(value, list) else None
+            return list(value) if isinstance(value, list | tuple) else None
         if self.type == "object":
             return value if isinstance(value, dict) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):  # NumPy's numbers are such.
             return None
-        if self.type == "integer":
-            return int(value) if math.isfinite(value) and value == int(value) else None
-        return float(value) if math.isfinite(value) else None
+        if self.type == "integer" and isinstance(value, numbers.Integral):
+            return int(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        if not math.isfinite(number) or (self.type == "integer" and not number.is_integer()):
+            return None
+        return int(number) if self.type == "integer" else number
 
     def _read(self, text: str) -> object:
         if self.type == "boolean":
@@ -153,7 +170,22 @@ def _absolute(parameter: Parameter, value: object, folder: Callable[[], str]) ->
         return value
     if parameter.format == "uri" and _SCHEME.match(value):
         return value
+    if _ADDRESS.match(value):
+        raise ParameterError(
+            f"parameter {parameter.name!r} can't be {value!r}",
+            cause="it must be a path on this machine",
+            hint="A parameter with 'format: uri' can be either",
+        )
     return os.path.normpath(os.path.join(folder(), os.path.expanduser(value)))
+
+
+def _can_be_passed(value: object) -> bool:
+    """Whether it can be written down as JSON, which has no NaN, and be an argument of a program."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return not (isinstance(value, str) and "\0" in value)
 
 
 def as_text(value: object) -> str:
