@@ -22,10 +22,10 @@ from tests.archives.test_damage import Edit, _forge, _on_rows, _parts
 from tests.conftest import RunCommand
 from trainenv import Workspace, archives, locks
 from trainenv.archives import holding, machine, packing, reading
-from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.delta import DIGITS, of_manifests
 from trainenv.archives.manifest import Manifest, relocation_json
 from trainenv.archives.members import DELTA_NOTE
+from trainenv.environments.content_index import ContentIndex
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import SilentReporter
 from trainenv.relocation import PLACEHOLDER
@@ -266,7 +266,7 @@ def test_the_manifest_of_a_machine_is_small_and_serves(
     file = tmp_path / "b.manifest"
     done = trainenv(place, "env", "manifest", "-o", str(file))
     assert done.returncode == 0, done.stderr
-    assert "1 environments" in done.stdout
+    assert "1 environment, " in done.stdout
     again = subprocess.run(
         [*_program(place), "env", "manifest", "-n", "first"], stdout=subprocess.PIPE, check=True
     ).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from tests.archives.conftest import make_prefix, pack, snapshot
 from trainenv import Workspace, archives
 from trainenv.archives import reading
 from trainenv.archives.placing import Writer
+from trainenv.environments import content_index, staging
 from trainenv.errors import RelocationError
 from trainenv.progress import SilentReporter
 
@@ -160,6 +162,27 @@ def test_a_known_file_is_not_read_again_and_its_frame_neither(place: Workspace, 
     copy.unlink()
 
 
+def test_what_is_known_stays_known_when_links_to_it_come_and_go(
+    place: Workspace, archive: Path, tmp_path: Path
+) -> None:
+    """Whoever clones, changes or replaces an environment gives its files another ctime."""
+    first = _unpack(place, archive, "first")
+    for _ in range(place.settings.generations + 2):
+        reporter = SilentReporter()
+        archives.unpack_environment(place.settings, archive, name="first", replaces=True, reporter=reporter)
+    place.clone(place.environment("first"), "second")
+    place.rename("second", "third")
+    with staging.staged(place.settings, "first", replaces=True) as changing:
+        (changing.path / PLAIN).unlink()
+    with content_index.ContentIndex(place.settings.cache_dir) as index:
+        assert index.sha256((first / NOISE).stat()) == hashlib.sha256((first / NOISE).read_bytes()).hexdigest()
+    with content_index.still_known(place.settings.cache_dir, first):
+        (first / NOISE).write_bytes(os.urandom(9 << 20))
+        os.link(first / NOISE, tmp_path / "link")
+    with content_index.ContentIndex(place.settings.cache_dir) as index:
+        assert index.sha256((first / NOISE).stat()) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0" + b"x" * 5000, b"no database"])
 def test_an_index_that_is_broken_is_begun_anew(place: Workspace, archive: Path, content: bytes) -> None:
     first = _unpack(place, archive, "first")
@@ -174,7 +197,7 @@ def test_an_index_that_is_broken_is_begun_anew(place: Workspace, archive: Path, 
 def test_an_index_that_lies_under_a_lock_is_done_without(
     place: Workspace, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainenv.archives.content_index._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("trainenv.environments.content_index._WAIT_SECONDS", 0.05)
     first = _unpack(place, archive, "first")
     other = sqlite3.connect(place.settings.cache_dir / "contents.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainenv.archives.canonical_files import ChangedError, LocalEnvironment
-from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.local_files import Candidate, LocalFiles
 from trainenv.archives.manifest import RECORDS_DIR
 from trainenv.archives.members import File
+from trainenv.environments.content_index import ContentIndex
 from trainenv.errors import ArchiveError
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from trainenv.archives.canonical_files import CanonicalFile
-from trainenv.archives.content_index import ContentIndex, batches, identity
 from trainenv.archives.hashing import HASHED_ASIDE
+from trainenv.environments.content_index import ContentIndex, batches, identity
 
 
 class HashesAhead:

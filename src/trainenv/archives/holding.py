@@ -7,24 +7,22 @@ is read and made canonical.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from trainenv import locks
 from trainenv.archives.canonical_files import ChangedError, LocalEnvironment
-from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.delta import DIGITS, OtherSide
 from trainenv.archives.hashes_ahead import HashesAhead
 from trainenv.archives.inventory import source_of
+from trainenv.environments.content_index import ContentIndex, regular_files
 from trainenv.environments.environment import Environment
 from trainenv.errors import EnvironmentBusyError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
-_NOT_ITS_OWN = ("envs", "pkgs")
+_NOT_ITS_OWN = ("envs/", "pkgs/")
 """What conda keeps below its base environment; nobody looks there for files of an archive."""
 
 
@@ -50,7 +48,7 @@ def held(prefix: Path, index: ContentIndex) -> Iterator[str]:
     What can't be read is passed over.
     """
     environment = LocalEnvironment(prefix)
-    files = list(_walk(os.fspath(prefix)))
+    files = [(path, status) for path, status in regular_files(prefix) if not path.startswith(_NOT_ITS_OWN)]
     hashes = HashesAhead(index)
     try:
         hashes.begin((path, f"{prefix}/{path}") for path, _ in files)
@@ -70,27 +68,3 @@ def _may_differ(path: str, environment: LocalEnvironment) -> bool:
     if path.endswith(".pyc"):
         return (source_of(path) or path) in environment.records or path in environment.records
     return path in environment.records or path.startswith("conda-meta/")
-
-
-def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every regular file, relative to ``root``, that may be one of an archive; sources come before bytecode."""
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(f"{root}/{folder}") as entries:
-                found = list(entries)
-        except OSError:
-            continue
-        for entry in found:
-            path = folder + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if path not in _NOT_ITS_OWN:
-                    folders.append(f"{path}/")
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if stat.S_ISREG(status.st_mode):
-                yield path, status

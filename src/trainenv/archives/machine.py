@@ -16,13 +16,13 @@ from typing import Any
 
 from trainenv import locks
 from trainenv.archives.codecs import ZSTD
-from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.delta import DIGITS, OtherSide, of_manifests
 from trainenv.archives.manifest import LONGEST, Manifest, parse
 from trainenv.archives.members import File
 from trainenv.archives.packing import describe
 from trainenv.archives.sources import LocalFile, at_once
 from trainenv.archives.tails import read_tail
+from trainenv.environments.content_index import ContentIndex
 from trainenv.environments.environment import Environment
 from trainenv.errors import ArchiveError, EnvironmentBusyError, UsageError, VerificationError
 from trainenv.progress import Reporter

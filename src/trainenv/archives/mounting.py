@@ -17,7 +17,6 @@ from pathlib import Path
 from trainenv import locks, settings_file
 from trainenv.archives import footer
 from trainenv.archives.checks import checked
-from trainenv.archives.content_index import ContentIndex, identity
 from trainenv.archives.hosts import require_host
 from trainenv.archives.image import ImageReader, check_pieces
 from trainenv.archives.inventory import source_of
@@ -27,6 +26,7 @@ from trainenv.archives.placing import Placement, Writer, placement
 from trainenv.archives.sources import LocalFile
 from trainenv.archives.windows import in_memory
 from trainenv.environments import mounts
+from trainenv.environments.content_index import ContentIndex, identity
 from trainenv.environments.mounts import Mount
 from trainenv.environments.staging import require, sweep
 from trainenv.errors import ArchiveError, UsageError

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainenv.archives.columns import SHORTENED
-from trainenv.archives.content_index import ContentIndex, batches, identity, unwritten
 from trainenv.archives.copying import LocalCopy, find_copies
 from trainenv.archives.delta import proof
 from trainenv.archives.hashing import HASHED_ASIDE
@@ -23,6 +22,7 @@ from trainenv.archives.local_files import Candidate, LocalFiles, Twin
 from trainenv.archives.manifest import Manifest
 from trainenv.archives.members import File, Files
 from trainenv.archives.placing import Placement
+from trainenv.environments.content_index import ContentIndex, batches, identity, unwritten
 from trainenv.environments.copies import is_edited_in_place
 from trainenv.errors import ArchiveError, listed
 

@@ -19,7 +19,6 @@ from trainenv.archives.canonical import Canonicaliser, read_records
 from trainenv.archives.canonical_files import CanonicalFile, CanonicalFiles, ChangedError, carried_prefix
 from trainenv.archives.checks import check_length
 from trainenv.archives.conda_unpack import program
-from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.contents import Choice, Contents, gather, present
 from trainenv.archives.delta import Everything, OtherSide, note, shortened
 from trainenv.archives.hashes_ahead import HashesAhead
@@ -39,6 +38,7 @@ from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE, File, Files
 from trainenv.archives.writing import MemberWriter, NoWriter
 from trainenv.channels.scratch import scratch_folder
 from trainenv.environments import left_out
+from trainenv.environments.content_index import ContentIndex
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter, SilentReporter, Step
 from trainenv.relocation import PLACEHOLDER, needs

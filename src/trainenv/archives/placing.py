@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainenv.archives.content_index import ContentIndex, unwritten
 from trainenv.archives.inventory import source_of
 from trainenv.archives.manifest import PREFIX_FILE, Manifest
 from trainenv.archives.members import File, Files
 from trainenv.archives.windows import rewritten, windows
+from trainenv.environments.content_index import ContentIndex, unwritten
 from trainenv.errors import ArchiveError, RelocationError
 from trainenv.relocation import (
     PLACEHOLDER,

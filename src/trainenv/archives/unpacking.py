@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainenv.archives.canonical_files import LocalEnvironment
-from trainenv.archives.content_index import ContentIndex
 from trainenv.archives.copying import LocalCopy
 from trainenv.archives.frames import Frame
 from trainenv.archives.hosts import require_host
@@ -21,6 +20,7 @@ from trainenv.archives.placing import Writer, placement
 from trainenv.archives.reading import member_reader, opened
 from trainenv.archives.sources import ByteSource, LocalFile
 from trainenv.archives.windows import in_memory
+from trainenv.environments.content_index import ContentIndex
 from trainenv.environments.sizes import size_of
 from trainenv.environments.staging import require, staged
 from trainenv.errors import RelocationError
@@ -139,6 +139,7 @@ def unpack_environment(
                 writer = Writer(source.name, staging.path, placed, index)
                 unpacking = _Unpacking(source, frames, origins, writer, more)
                 unpacking.run(reporter)
+                index.write()
                 confirm()
     return Unpacked(name, manifest, origins.links.keys() - unpacking.written_late)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trainenv import locks, relocation
 from trainenv.environments import generations, registry, relocated, staging
+from trainenv.environments.content_index import still_known
 from trainenv.environments.environment import Environment
 from trainenv.environments.ownership import blank_hashes
 from trainenv.environments.records import NOTES_DIR, conda_records, read_note, replace_file
@@ -33,7 +34,11 @@ def clone(settings: Settings, source: Environment, name: str, reporter: Reporter
     that is too long, leaving nothing behind.
     """
     staging.require(settings, name, exists=False)
-    with locks.in_use(source.prefix), staging.staged(settings, name) as stage:
+    with (
+        locks.in_use(source.prefix),
+        staging.staged(settings, name) as stage,
+        still_known(settings.cache_dir, source.prefix),
+    ):
         copy(source.prefix, stage.path, stage.target_prefix, reporter)
     registry.register(settings.prefix_of(name))
 
@@ -52,7 +57,7 @@ def rename(settings: Settings, old: str, new: str, reporter: Reporter, if_busy: 
         staging.require(settings, old, exists=True)
         prefix = settings.prefix_of(old)
         carried = relocated.carried_prefix(prefix)
-        with staging.staged(settings, new) as stage:
+        with staging.staged(settings, new) as stage, still_known(settings.cache_dir, prefix):
             target = stage.target_prefix
             if carried not in (None, settings.target_prefix_of(old)) and os.path.basename(carried) == old:
                 target = os.path.join(os.path.dirname(carried), new)
@@ -60,7 +65,8 @@ def rename(settings: Settings, old: str, new: str, reporter: Reporter, if_busy: 
             staging.mark_renamed(stage.path, prefix)
         registry.register(settings.prefix_of(new))
         registry.unregister(prefix)
-        staging.discard(settings, old)
+        with still_known(settings.cache_dir, settings.prefix_of(new)):
+            staging.discard(settings, old)
         staging.unmark_renamed(settings.prefix_of(new))
 
 

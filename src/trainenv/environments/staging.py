@@ -24,6 +24,7 @@ from pathlib import Path
 
 from trainenv import locks
 from trainenv.environments import generations, mounts
+from trainenv.environments.content_index import still_known
 from trainenv.environments.shared_files import share
 from trainenv.errors import (
     DiskFullError,
@@ -79,7 +80,8 @@ def staged(
         try:
             prefix = folder / "prefix"
             if replaces and not afresh:
-                clone(target, prefix)
+                with still_known(settings.cache_dir, target):
+                    clone(target, prefix)
             else:
                 prefix.mkdir()
             if not replaces:
@@ -365,5 +367,6 @@ def _prune(settings: Settings, name: str) -> None:
         for kept in surplus:
             os.rename(kept, folder / kept.name)
     finally:
-        remove_tree(folder)
+        with still_known(settings.cache_dir, settings.prefix_of(name)):
+            remove_tree(folder)
         os.close(descriptor)

@@ -1,9 +1,10 @@
 """What the files of this machine's environments hold: their sha256, by what ``stat`` says of them.
 
 A file that was hashed once need not be read again while device, inode, size, mtime and ctime are the same. Whoever
-writes into a file changes the ctime, which nobody can set. A new link to it changes that as well, so who links must
-note the file anew. A ctime in whole seconds says nothing: in a mounted image whoever made that chose it, and the next
-image mounted may get the same device and inodes; and on an old file system a second write may leave it as it was.
+writes into a file changes the ctime, which nobody can set. A link to it that is made or removed changes that as well,
+so who does that must note the file anew (see ``still_known``). A ctime in whole seconds says nothing: in a mounted
+image whoever made that chose it, and the next image mounted may get the same device and inodes; and on an old file
+system a second write may leave it as it was.
 
 The index is a cache: one that is damaged, locked or can't be written is done without. It is an SQLite file that several
 processes may use at once.
@@ -18,7 +19,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -72,7 +73,7 @@ class ContentIndex:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write()
+        self.write()
         if self._database is not None:
             self._database.close()
 
@@ -112,7 +113,7 @@ class ContentIndex:
         times = status.st_size, status.st_mtime_ns, status.st_ctime_ns
         self._waiting.append((*key, *times, bytes.fromhex(sha256)))
         if len(self._waiting) >= _MOST_WAITING:
-            self._write()
+            self.write()
 
     def hashed(self, path: str) -> tuple[os.stat_result, str] | None:
         """The status and sha256 of a regular file, read if it must be; None if it can't, or changes meanwhile."""
@@ -144,7 +145,8 @@ class ContentIndex:
             self._give_up()
             return []
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Have what was noted on the disk, for others to know."""
         rows, self._waiting = self._waiting, []
         if self._database is None or not rows:
             return
@@ -166,6 +168,50 @@ def batches(files: Iterable[_Item]) -> Iterator[list[_Item]]:
     remaining = iter(files)
     while batch := list(islice(remaining, _BATCH)):
         yield batch
+
+
+@contextmanager
+def still_known(cache_dir: Path, prefix: Path) -> Iterator[None]:
+    """A block in which links to files of ``prefix`` are made or removed, and nobody writes into them.
+
+    What the index in ``cache_dir`` knows of these files before it, it knows afterwards.
+    """
+    if not (cache_dir / _FILE).is_file():
+        yield
+        return
+    with ContentIndex(cache_dir) as index:
+        known: dict[str, tuple[bytes, str]] = {}
+        for batch in batches(regular_files(prefix)):
+            index.look_up(status for _, status in batch)
+            for path, status in batch:
+                if (sha256 := index.sha256(status)) is not None:
+                    known[path] = unwritten(status), sha256
+            index.forget()
+        yield
+        for path, now in regular_files(prefix) if known else ():
+            if path in known and unwritten(now) == known[path][0]:
+                index.note(now, known[path][1])
+
+
+def regular_files(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """The path, relative to ``prefix``, and the status of each regular file in it that can be looked at."""
+    root = os.fspath(prefix)
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(f"{root}/{folder}") as entries:
+                found = list(entries)
+        except OSError:
+            continue
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{folder}{entry.name}/")
+                continue
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield folder + entry.name, status
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
