@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import filecmp
 import hashlib
 import os
 import re
@@ -65,6 +66,7 @@ def move(root: Path, target_prefix: str, old: Iterable[str], reporter: Reporter)
             touched.update(relocation.relocate_tree(root, placeholder, target_prefix, paths=sorted(paths)))
         if listed:
             touched.update(_restore_scripts(root, target_prefix))
+        touched.difference_update(_restore_links(root))
         (root / "conda-meta" / "history").touch()
         (root / NOTES_DIR / generations.NOTE).unlink(missing_ok=True)
         (root / JOURNAL_FILE).unlink(missing_ok=True)
@@ -160,6 +162,35 @@ def _restore_scripts(root: Path, target_prefix: str) -> list[str]:
         header = f"#!{target_prefix}/bin/{os.fsdecode(match['name'])}"
         _rewrite(root, path, header.encode() + content[match.end() :], target_prefix)
         restored.append(path)
+    return restored
+
+
+def _restore_links(root: Path) -> list[str]:
+    """Make links again of what a zip file holds as copies, as conda-pack follows links there; returns them.
+
+    Records say which files are links, and the sha256 of what they lead to: another file of the package. A copy is
+    of that as it is here, or as the package has it.
+    """
+    restored: list[str] = []
+    for record in conda_records(root):
+        files: dict[str, list[str]] = {}
+        copies: list[tuple[str, str]] = []
+        for entry in record.paths:
+            path, digest = entry["_path"], entry.get("sha256")
+            if not isinstance(digest, str) or not (root / path).is_file() or not _is_inside(root, path):
+                continue
+            if entry.get("path_type") == "softlink":
+                copies.append((path, digest))
+            else:
+                files.setdefault(digest, []).append(path)
+        for path, digest in copies:
+            others = files.get(digest, [])
+            is_original = hashlib.sha256((root / path).read_bytes()).hexdigest() == digest
+            same = (each for each in others if is_original or filecmp.cmp(root / path, root / each, shallow=False))
+            if (other := next(same, None)) is not None:
+                (root / path).unlink()
+                (root / path).symlink_to(os.path.relpath(other, os.path.dirname(path) or "."))
+                restored.append(path)
     return restored
 
 

@@ -108,7 +108,7 @@ def _manifest(prefix: Path, name: str) -> Manifest:
 def _prove(archive: Path, environment: Environment, old: list[str], reporter: Reporter) -> None:
     """The interpreter must start; what else does not hold is told, as it may have been so where it was packed."""
     found = verify(environment, reporter, old_prefixes=old, imports=False)
-    fatal = [line for line in found.problems if line.startswith("bin/python ")]
+    fatal = [line for line in found.problems if line.startswith(("bin/python does not", "bin/python believes"))]
     if fatal:
         raise ArchiveError(f"{archive} gives no environment that works", cause=fatal[0], hint="Nothing was unpacked")
     for line in found.problems[:_TOLD]:
