@@ -85,6 +85,9 @@ def test_what_python_loads_names_its_place(image: Path, place: Workspace) -> Non
 
 def test_it_comes_back_when_it_is_used(image: Path, place: Workspace, trainenv: RunCommand, tmp_path: Path) -> None:
     prefix = place.unpack(image, mount=True).prefix
+    listed = place.environments()[0].to_json()
+    unmount(tmp_path)
+    assert place.environments()[0].to_json()["packages"] == listed["packages"] > 1
     uses: dict[str, list[str]] = {
         "run": ["run", "-n", "chat", "greet"],
         "run by prefix": ["run", "-p", str(prefix), "greet"],
@@ -380,6 +383,11 @@ def test_without_the_kernel_programs_in_user_space_mount_it(image: Path, place: 
     {trainenv} run -n chat greet
     {trainenv} env remove chat -y >/dev/null
     grep -c {place.settings.root} /proc/self/mounts || true
+    chmod -R g+rwX,g+s {place.settings.root}
+    {trainenv} unpack {image} --mount >/dev/null
+    grep -c allow_other /proc/self/mounts
+    stat -c %A {place.settings.envs_dir}/.trainenv/mounts/chat/relocated/conda-meta
+    {trainenv} env remove chat -y >/dev/null
     """
     done = in_user_space(script)
     hello = f"hello from {place.settings.prefix_of('chat')}"
@@ -389,6 +397,7 @@ def test_without_the_kernel_programs_in_user_space_mount_it(image: Path, place: 
     assert int(lines[1]) >= 1
     assert '"status": "unmounted"' in lines[2]
     assert lines[3:5] == [hello, "0"]
+    assert (int(lines[5]) >= 1, lines[6]) == (True, "drwxrwsr-x"), "A group's mounts are for all its members"
 
 
 def test_where_nothing_mounts_it_is_said_what_to_do(image: Path, place: Workspace, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from trainenv.environments.staging import require, sweep
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings, checked_name
-from trainenv.sharing import make_folder
+from trainenv.sharing import group_of, make_folder, open_tree
 
 
 def mount_environment(
@@ -80,12 +80,15 @@ def mount_environment(
             try:
                 with reporter.step("mount"):
                     _write(source.name, reader, manifest, over, placed, folder / "relocated")
+                    if (group := group_of(folder)) is not None:
+                        open_tree(folder / "relocated", group)
                     confirm()
                     status = os.stat(image)
                     digest = hashlib.sha256(ending.index).hexdigest()
                     sizes = status.st_size, status.st_mtime_ns, ending.body
-                    target.mkdir(exist_ok=True)
-                    mounts.note(target, Mount(str(image), *sizes, digest, manifest.python, manifest.files.bytes))
+                    make_folder(target)
+                    about = manifest.python, manifest.files.bytes, len(manifest.packages)
+                    mounts.note(target, Mount(str(image), *sizes, digest, *about))
                     mounts.ensure(target)
                     _prove(image, target)
                     settings_file.add_mount(settings, name, str(image))

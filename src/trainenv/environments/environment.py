@@ -75,18 +75,18 @@ class Environment:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``env show --json`` prints; ``packages`` is a count, ``size`` is bytes."""
-        status = self.status
+        status, mount = self.status, mounts.mount_of(self.prefix)
         return {
             "name": self.name,
             "prefix": str(self.prefix),
             "python": self.python,
-            "packages": len(self.packages) if status in ("ready", "mounted") else 0,
+            "packages": mount.packages if mount else len(self.packages) if status == "ready" else 0,
             "size": self.size,
             "status": status,
             "channels": [] if status == "unmounted" else self.channels,
             "host_fallback": None if status == "unmounted" else self.host_fallback,
             "foreign": self.foreign,
-            "image": None if (mount := mounts.mount_of(self.prefix)) is None else mount.image,
+            "image": mount.image if mount else None,
         }
 
 

@@ -17,12 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainenv import locks
+from trainenv import locks, sharing
 from trainenv.errors import MountError
 
 _NOTE = "mount.json"
 _PIECE = 4 << 20
 _OPTIONS = "ro,nosuid,nodev"
+_FUSE_SETTINGS = "/etc/fuse.conf"
 _OF_IMAGE = Path("conda-meta", "trainenv", "relocation.json")
 """Every image has it, and it never lies over one: who sees it sees the image."""
 
@@ -41,6 +42,7 @@ class Mount:
     digest: str
     python: str | None = None
     bytes: int = 0
+    packages: int = 0
 
 
 def folder_of(prefix: Path) -> Path:
@@ -89,6 +91,12 @@ def ensure(prefix: Path) -> None:
     """Mount the environment at ``prefix`` if it is one to be mounted and is not. Raises ``MountError``."""
     if not _is_noted(prefix) or is_mounted(prefix):
         return
+    if os.geteuid() != 0 and _is_of_another(prefix):
+        raise MountError(
+            f"environment {prefix.name!r} can't be used",
+            cause="another user has mounted it, and what serves it is for that user alone",
+            hint="Where a group shares the workspace, a line `user_allow_other` in /etc/fuse.conf makes it for all",
+        )
     with _locked(prefix) as lock:
         if is_mounted(prefix):
             return
@@ -103,7 +111,7 @@ def ensure(prefix: Path) -> None:
         _check_image(prefix, mount)
         for place in (prefix, folder / "image"):
             _detach(place)
-            place.mkdir(exist_ok=True)
+            sharing.make_folder(place)
         _attach_image(mount.image, folder / "image", lock)
         try:
             _attach_overlay([folder / "relocated", folder / "image"], prefix, lock)
@@ -146,6 +154,27 @@ def refused(prefix: Path, mount: Mount) -> MountError:
 
 def _is_noted(prefix: Path) -> bool:
     return os.path.exists(folder_of(prefix) / _NOTE)
+
+
+def _is_of_another(prefix: Path) -> bool:
+    """Whether a program in user space serves the environment at ``prefix`` to another user alone."""
+    try:
+        for place in (prefix, folder_of(prefix) / "image"):
+            os.lstat(place)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
+
+
+def _for_whom(place: Path) -> str:
+    """What lets others see what is mounted in user space at ``place``, where a group shares it and they may."""
+    try:
+        with open(_FUSE_SETTINGS, encoding="utf-8") as file:
+            may = any(line.strip() == "user_allow_other" for line in file)
+    except OSError:
+        may = False
+    shared = sharing.group_of(place.parent) is not None
+    return ",allow_other,default_permissions" if shared and (may or os.geteuid() == 0) else ""
 
 
 @contextmanager
@@ -199,7 +228,7 @@ def _digest(mount: Mount) -> str:
 
 def _attach_image(image: str, place: Path, lock: int) -> None:
     program = next((name for name in ("squashfuse_ll", "squashfuse") if _which(name)), None)
-    fuse = [] if program is None else [[program, "-o", _OPTIONS, image, str(place)]]
+    fuse = [] if program is None else [[program, "-o", _OPTIONS + _for_whom(place), image, str(place)]]
     _try(
         f"{image} can't be mounted",
         [["mount", "-t", "squashfs", "-o", f"loop,{_OPTIONS}", image, str(place)]] if os.geteuid() == 0 else [],
@@ -222,7 +251,9 @@ def _attach_overlay(layers: Sequence[Path], place: Path, lock: int) -> None:
         [["mount", "-t", "overlay", "-o", f"{_OPTIONS},lowerdir={joined}", "overlay", str(place)]]
         if os.geteuid() == 0
         else [],
-        [["fuse-overlayfs", "-o", f"ro,lowerdir={joined}", str(place)]] if _which("fuse-overlayfs") else [],
+        [["fuse-overlayfs", "-o", f"ro,lowerdir={joined}{_for_whom(place)}", str(place)]]
+        if _which("fuse-overlayfs")
+        else [],
         "fuse-overlayfs",
         lock,
     )
