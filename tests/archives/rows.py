@@ -16,7 +16,7 @@ def of_columns(columns: dict[str, Any]) -> list[Row]:
     expanded = {field: list(_expanded(columns[column])) for field, column in runs.items()}
     occurrences = {each["member"]: each for each in columns["occurrences"]}
     sizes, targets = iter(columns["sizes"]), iter(columns["targets"])
-    whole, short = _pieces(columns["sha256"], 64), _pieces(columns["absent_sha256"], 10)
+    whole, short = _pieces(columns["sha256"], 64), _pieces(columns["absent_sha256"], 8)
     rows = []
     for number, (name, kind) in enumerate(zip(names, columns["kinds"], strict=True)):
         row: Row = {"name": name, "kind": kind, **{field: values[number] for field, values in expanded.items()}}
@@ -24,16 +24,16 @@ def of_columns(columns: dict[str, Any]) -> list[Row]:
             row["target"] = next(targets)
         if number in occurrences:
             row["occurrences"] = {key: value for key, value in occurrences[number].items() if key != "member"}
-        if kind in "fa":
+        if kind in "fam":
             row["size"] = next(sizes)
-            row["sha256"] = next(short if kind == "a" and number not in occurrences else whole)
+            row["sha256"] = next(short if kind == "a" else whole)
         rows.append(row)
     return rows
 
 
 def to_columns(rows: list[Row], owners: list[str]) -> dict[str, Any]:
     """The columns of ``rows``, as they would stand in a manifest if the rows made sense."""
-    digests = [(row["kind"] == "a" and "occurrences" not in row, row["sha256"]) for row in rows if "sha256" in row]
+    digests = [(row["kind"] == "a", row["sha256"]) for row in rows if "sha256" in row]
     return {
         "names": "/".join(row["name"] for row in rows),
         "folders": _runs(row["folder"] for row in rows),

@@ -365,7 +365,7 @@ LIES = {
     "a digest more": _column("sha256", lambda digests: digests + "0" * 64),
     "large digits": _column("sha256", lambda digests: digests.upper()),
     "digits apart": _column("sha256", lambda digests: f"{digests[:2]} {digests[2:]}"),
-    "an absent one that is not": _column("absent_sha256", lambda digests: "0" * 10),
+    "an absent one that is not": _column("absent_sha256", lambda digests: "0" * 8),
     "a target more": _column("targets", lambda targets: [*targets, "x"]),
     "targets of no type": _column("targets", lambda targets: [1] * len(targets)),
     "occurrences of nobody": _column("occurrences", lambda held: [{"member": 1 << 40, **held[0]}]),

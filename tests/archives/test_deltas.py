@@ -18,7 +18,7 @@ import zstandard
 
 from tests.archives.conftest import BIG_BINARY, extract, make_prefix, pack, snapshot, unpack
 from tests.archives.rows import Row
-from tests.archives.test_damage import Edit, _forge, _on_rows, _parts
+from tests.archives.test_damage import Edit, _forge, _on_rows, _parts, _set
 from tests.conftest import RunCommand
 from trainenv import Workspace, archives, locks
 from trainenv.archives import holding, machine, packing, reading
@@ -85,6 +85,7 @@ def _packed(prefix: Path) -> bytes:
 def test_it_holds_what_is_new_and_lists_the_rest(delta: Path, first: Path, whole: Path) -> None:
     manifest, complete = archives.read_manifest(delta), archives.read_manifest(whole)
     present = {file.path for file in manifest.files if file.kind == "file" and not file.absent and not file.is_tool}
+    assert "conda-meta/trainenv/relocation.json" not in present
     assert {"lib/python3.1/site-packages/dist.py", "lib/python3.1/site-packages/more.py"} <= present
     assert not {PLAIN, BIG_BINARY, "bin/tool", "etc/tool.conf"} & present
     assert [file.path for file in manifest.files if file.path != DELTA_NOTE] == [file.path for file in complete.files]
@@ -342,15 +343,23 @@ def _bad_names(document: dict[str, Any]) -> None:
 
 
 FORGERIES: dict[str, Edit] = {
-    "another content": _of_first_absent("sha256", "0" * 10),
+    "another content": _of_first_absent("sha256", "0" * 8),
     "more digits than there may be": _of_first_absent("sha256", "0" * 64),
     "outside": _of_first_absent("name", ".."),
     "huge": _of_first_absent("size", 1 << 61),
     "too large": _of_first_absent("size", 1 << 62),
-    "an absent folder": _on_rows(lambda members, _: members[0].update(kind="a", size=0, sha256="0" * 10)),
-    "fewer digits in the tar": _on_rows(lambda _, by_path: by_path[DELTA_NOTE].update(sha256="0" * 10)),
+    "an absent folder": _on_rows(lambda members, _: members[0].update(kind="a", size=0, sha256="0" * 8)),
+    "fewer digits in the tar": _on_rows(lambda _, by_path: by_path[DELTA_NOTE].update(sha256="0" * 8)),
     "absent and in the tar": _on_rows(lambda _, by_path: _first_absent(by_path).update(kind="f", sha256="0" * 64)),
-    "an absent tool": _on_rows(lambda _, by_path: by_path["bin/conda-unpack"].update(kind="a", sha256="0" * 10)),
+    "relocation.json in the tar": _set("conda-meta/trainenv/relocation.json", "kind", "f"),
+    "relocation.json absent": _on_rows(
+        lambda _, by_path: by_path["conda-meta/trainenv/relocation.json"].update(kind="a", sha256="0" * 8)
+    ),
+    "another relocation.json": _set("conda-meta/trainenv/relocation.json", "sha256", "0" * 64),
+    "a relocation.json of another size": _set("conda-meta/trainenv/relocation.json", "size", 5),
+    "a relocation.json of a package": _set("conda-meta/trainenv/relocation.json", "owned", 0),
+    "more made of the manifest": _on_rows(lambda _, by_path: _first_absent(by_path).update(kind="m", sha256="0" * 64)),
+    "an absent tool": _on_rows(lambda _, by_path: by_path["bin/conda-unpack"].update(kind="a", sha256="0" * 8)),
     "another proof": _other_proof,
     "no proof": _no_against,
     "bad names": _bad_names,

@@ -23,7 +23,7 @@ from trainenv.archives.manifest import (
     parse,
     relocation_json,
 )
-from trainenv.archives.members import CONDA_UNPACK, Files
+from trainenv.archives.members import CONDA_UNPACK, PACKER, File, Files
 from trainenv.archives.sources import damaged
 from trainenv.archives.windows import in_memory
 from trainenv.errors import ArchiveError
@@ -47,6 +47,8 @@ def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
             check_link(manifest.files.path(number), target)
         _check_records(manifest.files)
         _check_absent(manifest)
+        if manifest.against is None:
+            recorded_relocation(manifest)
         size = manifest.files.begins[-1] + len(tarformat.END) if frames else 0
     except (ValueError, OverflowError) as error:
         raise ArchiveError(
@@ -119,7 +121,7 @@ def _check_names(files: Files) -> None:
 
 
 def _check_records(files: Files) -> None:
-    """The records of occurrences must be usable, and those that stay in the environment the same."""
+    """The records of occurrences must be usable."""
     for number, text in files.occurrences.items():
         path = files.path(number)
         try:
@@ -129,14 +131,22 @@ def _check_records(files: Files) -> None:
                 raise ValueError("too much")
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError):
             raise ValueError(f"the prefix occurrences of {path!r} are wrong") from None
-    content = relocation_json(PLACEHOLDER, files)
-    recorded = files.find(RELOCATION_FILE)
-    if recorded is None or recorded.sha256 != hashlib.sha256(content).hexdigest():
+
+
+def recorded_relocation(manifest: Manifest) -> tuple[File, bytes]:
+    """``RELOCATION_FILE`` and its content, by what ``manifest`` says; ``ValueError`` if it says two things."""
+    content = relocation_json(PLACEHOLDER, manifest.files)
+    recorded = manifest.files.find(RELOCATION_FILE)
+    if recorded is None or recorded.sha256 != hashlib.sha256(content).hexdigest() or recorded.size != len(content):
         raise ValueError(f"{RELOCATION_FILE!r} says something else than the manifest")
+    return recorded, content
 
 
 def _check_absent(manifest: Manifest) -> None:
-    """Only a delta lacks files, and never what the packer makes."""
+    """Only a delta lacks files, and of what the packer makes just the one that follows from all the others."""
     for file in manifest.files.absent():
-        if manifest.against is None or file.is_tool or file.path == RELOCATION_FILE:
+        if manifest.against is None or file.owner == PACKER or file.is_tool:
             raise ValueError(f"it lacks {file.path!r}")
+    made = [(file.path, file.owner) for file in manifest.files.made()]
+    if made != ([] if manifest.against is None else [(RELOCATION_FILE, PACKER)]):
+        raise ValueError(f"{RELOCATION_FILE!r} is where it can't be, or another file is made of the manifest")

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from trainenv.archives.members import KINDS, Files
 
-SHORTENED = 10
+SHORTENED = 8
 """How many digits of the sha256 of an absent file stand in a delta; one sha256 of all of them proves the rest.
 
-With its size they tell it from a million other files but for one time in a million.
+With its size they tell it from all others that are there but for one time in some ten thousand, at worst.
 """
 
 _WHOLE = 64
+_WITH_CONTENT = "fam"
 _COLUMNS = frozenset(
     [
         "names",
@@ -68,7 +69,7 @@ def encoded(files: Files) -> Iterator[str]:
         files.path(number) for number, index in enumerate(files.folders) if files.places[index] not in numbers
     ]:
         raise ValueError(f"{stray[0]!r} lies in no folder")
-    with_content = [number for number, letter in enumerate(files.kinds) if chr(letter) in "fa"]
+    with_content = [number for number, letter in enumerate(files.kinds) if chr(letter) in _WITH_CONTENT]
     short = [number for number in with_content if files.digits[number] != _WHOLE]
     whole = [number for number in with_content if files.digits[number] == _WHOLE]
     columns: dict[str, Callable[[], Any]] = {
@@ -125,7 +126,7 @@ def decoded(values: Any) -> Files:
         raise ValueError("its column of targets is wrong")
     files.targets = dict(zip(links, targets, strict=True))
     _put_occurrences(files, values["occurrences"])
-    with_content = [number for number, kind in enumerate(kinds) if kind in "fa"]
+    with_content = [number for number, kind in enumerate(kinds) if kind in _WITH_CONTENT]
     _put_sizes(files, values["sizes"], with_content)
     _put_digests(files, values, with_content)
     return files
@@ -183,7 +184,7 @@ def _put_occurrences(files: Files, held: Any) -> None:
         raise ValueError("its column of occurrences is wrong")
     last = -1
     for each in held:
-        if not last < each.number < len(files) or files.kinds[each.number] not in b"fa":
+        if not last < each.number < len(files) or files.kinds[each.number] not in _WITH_CONTENT.encode():
             raise ValueError("its column of occurrences is about no files, or not in their order")
         last = each.number
     files.occurrences = {each.number: each.text for each in held}
@@ -200,11 +201,10 @@ def _put_sizes(files: Files, sizes: Any, with_content: Sequence[int]) -> None:
 
 
 def _put_digests(files: Files, values: dict[str, Any], with_content: Sequence[int]) -> None:
-    """Files that are there, or hold the prefix, have their sha256 in full."""
-    short = [n for n in with_content if files.kinds[n] == ord("a") and n not in files.occurrences]
-    lacking = set(short)
+    """All but what the other side has have their sha256 in full."""
     files.digests, files.digits = bytearray(32 * len(files)), bytearray(len(files))
-    whole = [number for number in with_content if number not in lacking]
+    short = list(files.absent_numbers())
+    whole = [number for number in with_content if files.kinds[number] != ord("a")]
     for name, digits, numbers in (("sha256", _WHOLE, whole), ("absent_sha256", SHORTENED, short)):
         text = _text(values, name)
         known = _bytes(text)

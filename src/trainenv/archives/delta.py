@@ -2,7 +2,8 @@
 
 Its manifest lists all files, as that of a whole archive would. Those that are absent have no place in the tar, and of
 their sha256 only the first digits stand there, since those of all files in full would be longer than many a change. One
-sha256 over all of them in full proves that what was found in their place is right.
+sha256 over all of them in full proves that what was found in their place is right. ``relocation.json``, in which those
+of all files with the prefix stand, is made of the manifest by then.
 """
 
 from __future__ import annotations

@@ -9,8 +9,14 @@ from typing import NamedTuple, overload
 
 from trainenv.archives import tarformat
 
-KINDS = {"d": "folder", "f": "file", "l": "link", "a": "file"}
-"""What the letters of the column of kinds mean. ``a`` is a file that is absent from a delta."""
+KINDS = {"d": "folder", "f": "file", "l": "link", "a": "file", "m": "file"}
+"""What the letters of the column of kinds mean.
+
+Two are not in a delta itself: ``a`` is a file that the other side has, ``m`` one that is made of the manifest there.
+"""
+
+PACKER = "trainenv"
+"""The owner of what an archive's packer makes."""
 
 CONDA_UNPACK = "bin/conda-unpack"
 
@@ -18,7 +24,7 @@ DELTA_NOTE = "THIS-IS-A-DELTA.txt"
 """The first member of a delta, for who unpacks it with ``tar``."""
 
 _LETTERS = {"folder": ord("d"), "file": ord("f"), "link": ord("l")}
-_ABSENT = ord("a")
+_ABSENT, _MADE = b"am"
 _LINK = ord("l")
 _DIGEST = 32
 
@@ -27,9 +33,9 @@ class File(NamedTuple):
     """One member: a ``"file"``, ``"link"`` or ``"folder"``, with a path relative to the prefix.
 
     ``size`` and ``sha256`` are those of the canonical content, ``mtime`` is in whole seconds,
-    ``owner`` is ``"conda:NAME"``, ``"pypi:NAME"``, ``"trainenv"`` or empty. ``occurrences`` are the text of their JSON.
-    Of a file that is ``absent`` from a delta, and holds no prefix, ``sha256`` has only its first digits.
-    ``number`` is its place in the list.
+    ``owner`` is ``"conda:NAME"``, ``"pypi:NAME"``, ``PACKER`` or empty. ``occurrences`` are the text of their JSON.
+    Of a file that is ``absent`` from a delta ``sha256`` may have only its first digits. ``number`` is its place in the
+    list.
     """
 
     path: str
@@ -49,7 +55,7 @@ class File(NamedTuple):
         """Whether it is for machines without trainenv, and no part of the environment."""
         if self.path == CONDA_UNPACK:
             return True
-        return self.owner == "trainenv" and (self.path.startswith("bin/") or self.path == DELTA_NOTE)
+        return self.owner == PACKER and (self.path.startswith("bin/") or self.path == DELTA_NOTE)
 
 
 class Files(Sequence[File]):
@@ -87,7 +93,8 @@ class Files(Sequence[File]):
         folder, slash, name = file.path.rpartition("/")
         self.names.append(name)
         self.folders.append(_numbered(folder + slash, self.places, self._place_numbers))
-        self.kinds.append(_ABSENT if file.absent else _LETTERS[file.kind])
+        not_inside = _MADE if file.owner == PACKER else _ABSENT
+        self.kinds.append(not_inside if file.absent else _LETTERS[file.kind])
         self.modes.append(file.mode)
         self.mtimes.append(file.mtime)
         self.sizes.append(file.size)
@@ -111,10 +118,11 @@ class Files(Sequence[File]):
         return other
 
     def with_digits(self, count: int) -> Files:
-        """The same members, of which the absent ones without the prefix have only ``count`` digits of their sha256."""
+        """The same members, but of what the other side has only ``count`` digits of the sha256."""
         other = copy(self)
-        short = set(self.absent_numbers()) - self.occurrences.keys()
-        other.digits = bytearray(count if number in short else known for number, known in enumerate(self.digits))
+        other.digits = self.digits[:]
+        for number in self.absent_numbers():
+            other.digits[number] = count
         return other
 
     def path(self, number: int) -> str:
@@ -149,8 +157,12 @@ class Files(Sequence[File]):
         return (file for file in self.of_kind("file") if not file.is_tool)
 
     def absent(self) -> Iterator[File]:
-        """The files that are not in the archive itself."""
+        """The files that the other side has."""
         return map(self.__getitem__, self.absent_numbers())
+
+    def made(self) -> Iterator[File]:
+        """The files that are made of the manifest."""
+        return (self[number] for number, letter in enumerate(self.kinds) if letter == _MADE)
 
     def absent_numbers(self) -> Iterator[int]:
         return (number for number, letter in enumerate(self.kinds) if letter == _ABSENT)
@@ -186,7 +198,7 @@ class Files(Sequence[File]):
             self.owner_names[self.owners[number]],
             self.targets.get(number, ""),
             self.occurrences.get(number),
-            letter == _ABSENT,
+            letter in (_ABSENT, _MADE),
             number,
         )
 
@@ -205,7 +217,7 @@ class Files(Sequence[File]):
             zip(self.names, self.folders, self.kinds, self.sizes, strict=True)
         ):
             yield position
-            if letter == _ABSENT:
+            if letter in (_ABSENT, _MADE):
                 continue
             is_plain = letter != _LINK and plain[folder] + len(name) < tarformat.LONGEST_NAME and name.isascii()
             if is_plain and size <= tarformat.LARGEST_SIZE:

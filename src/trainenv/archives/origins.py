@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from trainenv.archives.checks import recorded_relocation
 from trainenv.archives.columns import SHORTENED
 from trainenv.archives.copying import LocalCopy, find_copies
 from trainenv.archives.delta import proof
@@ -46,7 +47,8 @@ class Origins:
     ``manifest`` is the archive's, in which absent files that were found have their sha256 in full. By their numbers
     ``links`` are files that can be linked to one of the same content, mode and time; ``copies`` are made of a local
     file; ``given`` are in another archive, the one of that number, as that file. ``missing`` are nowhere, and all
-    others in the archive itself; these two are in the order of the manifest.
+    others in the archive itself; these two are in the order of the manifest. ``made`` is the content of what a delta
+    lacks since it follows from the manifest.
     """
 
     manifest: Manifest
@@ -54,11 +56,12 @@ class Origins:
     copies: dict[int, LocalCopy]
     given: dict[int, tuple[int, File]]
     missing: list[File]
+    made: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def is_whole_archive(self) -> bool:
         """Whether all of it is fetched."""
-        return not (self.links or self.copies or self.given)
+        return not (self.links or self.copies or self.given or self.made)
 
     @property
     def fetched(self) -> Iterator[File]:
@@ -119,13 +122,19 @@ def find_origins(
             elif number in given:
                 known.set_sha256(number, given[number][1].sha256)
         manifest = replace(manifest, files=known)
-        if not missing and proof(known.absent()) != against.sha256:
-            raise ArchiveError(
-                f"the archive of {manifest.name} is refused",
-                cause="files here begin with the sha256 of those that it builds on, and are others",
-                hint="Pack it again without --against; nothing was unpacked",
-            )
-    return Origins(manifest, links, copies, given, missing)
+    if against is None or missing:
+        return Origins(manifest, links, copies, given, missing)
+    try:
+        if proof(manifest.files.absent()) != against.sha256:
+            raise ValueError("files here begin with the sha256 of those that it builds on, and are others")
+        relocation, content = recorded_relocation(manifest)
+    except ValueError as error:
+        raise ArchiveError(
+            f"the archive of {manifest.name} is refused",
+            cause=str(error),
+            hint="Pack it again without --against; nothing was unpacked",
+        ) from None
+    return Origins(manifest, links, copies, given, missing, {relocation.number: content})
 
 
 def require_all(archive: str, origins: Origins) -> None:

@@ -34,7 +34,7 @@ from trainenv.archives.manifest import (
     Manifest,
     relocation_json,
 )
-from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE, File, Files
+from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE, PACKER, File, Files
 from trainenv.archives.writing import MemberWriter, NoWriter
 from trainenv.channels.scratch import scratch_folder
 from trainenv.environments import left_out
@@ -126,7 +126,7 @@ def describe(prefix: Path, name: str, index: ContentIndex, reporter: Reporter) -
             manifest = packer.run(name, step)
         finally:
             packer.close()
-    return replace(manifest, files=Files(file for file in manifest.files if file.absent or file.kind != "file"))
+    return replace(manifest, files=Files(file for file in manifest.files if file.owner != PACKER))
 
 
 class _Packer:
@@ -195,7 +195,8 @@ class _Packer:
                 self._add_made(path, 0o644, text)
         if self._contents.note is not None:
             self._add_made(left_out.PATH, 0o644, self._contents.note)
-        self._add_made(RELOCATION_FILE, 0o644, relocation_json(PLACEHOLDER, self._hashed_files()))
+        content = relocation_json(PLACEHOLDER, self._hashed_files())
+        self._add_made(RELOCATION_FILE, 0o644, content, absent=self._against is not None)
         return Manifest(
             name=name,
             platform=self._found.platform,
@@ -234,9 +235,11 @@ class _Packer:
         self._writer.member(path, "link", 0o777, MADE_MTIME, target=target)
         self._files.add(File(path, "link", 0o777, MADE_MTIME, owner=owner, target=target))
 
-    def _add_made(self, path: str, mode: int, content: bytes) -> None:
-        self._writer.member(path, "file", mode, MADE_MTIME, len(content), blocks=(content,))
-        self._files.add(File(path, "file", mode, MADE_MTIME, len(content), sha256(content), "trainenv"))
+    def _add_made(self, path: str, mode: int, content: bytes, *, absent: bool = False) -> None:
+        if not absent:
+            self._writer.member(path, "file", mode, MADE_MTIME, len(content), blocks=(content,))
+        about = MADE_MTIME, len(content), sha256(content), PACKER
+        self._files.add(File(path, "file", mode, *about, absent=absent))
 
     def _add_file(self, path: str, owner: str) -> None:
         try:

@@ -30,11 +30,13 @@ _SEEK_FOOTER = struct.Struct("<IBI")
 _SEEKABLE_MAGIC = 0x8F92EAB1
 _MANIFEST_HEAD = struct.Struct("<8sIQ32s")
 _MANIFEST_NAME = b"trainenv"
+_MANIFEST_LEVEL = 9
+"""From this level on the digits of hashes take no more room than they must. Level 19 saves another hundredth."""
 
 
 def end(level: int, manifest: bytes, frames: Sequence[Packed]) -> bytes:
     """What follows the data frames."""
-    packed, _ = ZSTD.compressor(level)(manifest)
+    packed, _ = ZSTD.compressor(max(level, _MANIFEST_LEVEL))(manifest)
     head = _MANIFEST_HEAD.pack(_MANIFEST_NAME, FORMAT_VERSION, len(manifest), hashlib.sha256(manifest).digest())
     before = _SKIPPABLE.pack(_MANIFEST_MAGIC, len(head) + len(packed)) + head
     entries = [*((frame.compressed, frame.size) for frame in frames), (len(before) + len(packed), 0)]

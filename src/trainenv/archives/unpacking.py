@@ -218,6 +218,8 @@ class _Unpacking:
                         self._write_late(member, local)
                 elif (copy := origins.copies.get(member.number)) is not None:
                     self._write(member, copy.blocks())
+                elif (content := origins.made.get(member.number)) is not None:
+                    self._write(member, iter((content,)))
                 elif member.number in wanted:
                     reader.header(member)
                     self._write(member, reader.blocks(member))
