@@ -20,7 +20,7 @@ import pytest
 
 from tests.archives.conftest import Snapshot, make_prefix, pack, snapshot, unpack
 from tests.conftest import RunCommand, program
-from trainenv import archives
+from trainenv import Workspace, archives
 from trainenv.archives import footer, formats
 from trainenv.archives.sources import LocalFile
 from trainenv.archives.tails import read_tail
@@ -302,6 +302,17 @@ def test_pack_unpack_and_inspect_take_a_tar_gz(tiny: Path, trainenv: RunCommand,
 def test_a_format_that_does_not_exist_is_named() -> None:
     with pytest.raises(UsageError, match=r"no format 'cab'.*tar\.gz"):
         formats.chosen(None, "cab")
+
+
+@pytest.mark.parametrize("name", ["tar.zst", *TARS, "squashfs"])
+def test_without_its_last_byte_it_is_no_archive_of_another_program(
+    name: str, tiny_packed: dict[str, Path], tmp_path: Path
+) -> None:
+    """Which would be taken without a sha256 for each file."""
+    cut = tmp_path / "cut"
+    cut.write_bytes(tiny_packed[name].read_bytes()[:-1])
+    with pytest.raises(ArchiveError, match="cut is not a whole trainenv archive"):
+        Workspace(tmp_path).inspect(cut)
 
 
 def test_python_lists_the_tar_of_a_tar_gz(packed: dict[str, Path]) -> None:

@@ -81,10 +81,10 @@ def _is_own_image(archive: Path) -> bool:
     with suppress(ArchiveError), closing(LocalFile(archive)) as source:
         if footer.read(source) is not None:
             return True
-        with squashfs.opened(archive) as (entries, _):
-            paths = {entry.path for entry in entries}
-            return RELOCATION_FILE in paths and PREFIX_FILE not in paths
-    return False
+    paths: set[str] = set()
+    with suppress(ArchiveError), squashfs.opened(archive) as (entries, _):
+        paths = {entry.path for entry in entries}  # The end of the block raises, as no file was read.
+    return RELOCATION_FILE in paths and PREFIX_FILE not in paths
 
 
 def _payload(file: BinaryIO) -> BinaryIO:
