@@ -142,13 +142,24 @@ def test_what_is_nowhere_is_named_before_anything_is_written(place: Workspace, f
         _unpack(place, delta, "second")
     assert "2 files that it builds on can't be found here" in str(caught.value)
     assert "Unpack first first" in str(caught.value)
-    assert set(caught.value.details) == {PLAIN, "etc/tool.conf"}
+    assert set(caught.value.details) == {PLAIN, "etc/tool.conf of tool"}
     assert not place.settings.prefix_of("second").exists()
     assert list((place.settings.envs_dir / ".trainenv" / "staging").glob("second-*")) == []
     origins = place.origins(place.inspect(delta))
     assert origins is not None
-    assert {file.path for file in origins.missing} == set(caught.value.details)
+    assert {file.path for file in origins.missing} == {PLAIN, "etc/tool.conf"}
     assert _unpack(place, delta, "second", first).exists()
+
+
+@pytest.mark.parametrize("form", ["tar.gz", "squashfs", "folder", "self-extracting"])
+def test_what_was_sent_before_may_be_of_any_format(
+    form: str, after: Path, first: Path, delta: Path, tmp_path: Path
+) -> None:
+    unpack(first, tmp_path / "before")
+    options: dict[str, object] = {"self_extracting": True} if form == "self-extracting" else {"format": form}
+    before = pack(tmp_path / "before", tmp_path / "sent", name="first", **options).path
+    made = pack(after, tmp_path / "d.tar.zst", against=machine.other_side(before))
+    assert made.path.read_bytes() == delta.read_bytes()
 
 
 def test_a_delta_of_a_delta(place: Workspace, after: Path, first: Path, delta: Path, tmp_path: Path) -> None:

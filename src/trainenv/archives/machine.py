@@ -17,9 +17,11 @@ from typing import Any
 from trainenv import locks
 from trainenv.archives.codecs import ZSTD
 from trainenv.archives.delta import DIGITS, OtherSide, of_manifests
+from trainenv.archives.folder import Folder
 from trainenv.archives.manifest import LONGEST, Manifest, parse
 from trainenv.archives.members import File
 from trainenv.archives.packing import describe
+from trainenv.archives.self_extracting import payload_of
 from trainenv.archives.sources import LocalFile, at_once
 from trainenv.archives.tails import read_tail
 from trainenv.environments.content_index import ContentIndex
@@ -112,8 +114,7 @@ def other_side(file: Path) -> OtherSide:
     Raises ``UsageError`` for a file that is neither, ``ArchiveError`` for a damaged archive.
     """
     try:
-        with closing(LocalFile(file)) as source:
-            return of_manifests([parse(read_tail(source)[0])])
+        return of_manifests([parse(_document(file))])
     except (ArchiveError, ValueError) as error:
         if (found := _read(file)) is not None:
             return found
@@ -122,6 +123,14 @@ def other_side(file: Path) -> OtherSide:
             cause=error.cause or error.message if isinstance(error, ArchiveError) else str(error),
             hint="Make one on the other machine: trainenv env manifest -o FILE",
         ) from None
+
+
+def _document(file: Path) -> bytes:
+    """The manifest of an archive of whatever format, as it stands there. Raises ``ArchiveError``."""
+    if file.is_dir():
+        return Folder(file).manifest()
+    with closing(LocalFile(file)) as source:
+        return read_tail(payload_of(source))[0]
 
 
 def _read(file: Path) -> OtherSide | None:

@@ -139,7 +139,7 @@ def find_origins(
 
 def require_all(archive: str, origins: Origins) -> None:
     """Raise ``ArchiveError``, which names them, if files are in neither the archive nor an environment here."""
-    missing = [file.path for file in origins.missing]
+    missing = [_of_package(file) for file in origins.missing]
     if not missing:
         return
     against = origins.manifest.against
@@ -152,6 +152,12 @@ def require_all(archive: str, origins: Origins) -> None:
         "nothing was unpacked",
         details=[*missing[:_MOST_DETAILS], *(["..."] if len(missing) > _MOST_DETAILS else [])],
     )
+
+
+def _of_package(file: File) -> str:
+    """The path of ``file`` and whose it is."""
+    package = file.owner.partition(":")[2]
+    return f"{file.path} of {package}" if package else file.path
 
 
 def _given(files: Iterable[File], others: Sequence[Manifest]) -> dict[int, tuple[int, File]]:
