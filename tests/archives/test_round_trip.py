@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tarfile
 import threading
@@ -263,3 +264,44 @@ def test_what_is_no_file_is_left_out_with_a_notice(tmp_path: Path) -> None:
     archive = pack(prefix, tmp_path / "out.tar.zst", reporter=reporter)
     assert "share/pipe" not in {file.path for file in archive.manifest.files}
     assert any("share/pipe" in notice for notice in reporter.notices)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives capabilities")
+def test_rights_that_do_not_travel_are_told(tmp_path: Path) -> None:
+    prefix = make_prefix(tmp_path / "chat")
+    shutil.copy("/bin/true", prefix / "bin/able")
+    os.setxattr(prefix / "bin/able", "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+    (prefix / "bin/tool").chmod(0o4755)
+    reporter = SilentReporter()
+    pack(prefix, tmp_path / "out.tar.zst", reporter=reporter)
+    told = sorted(notice for notice in reporter.notices if "packed without" in notice)
+    assert len(told) == 2
+    assert told[0].startswith("bin/able is packed without its capabilities")
+    assert told[1].startswith("bin/tool is packed without its setuid")
+
+
+@pytest.mark.parametrize("format", ["tar.zst", "squashfs"])
+def test_times_that_no_format_holds_and_files_of_zeros(format: str, tmp_path: Path) -> None:
+    """Both of clocks that were wrong: before 1970, and after 2106."""
+    prefix = make_prefix(tmp_path / "chat")
+    shutil.rmtree(prefix / "share")
+    with (prefix / "lib/zeros").open("wb") as file:
+        file.truncate(1 << 30)
+    os.utime(prefix / "etc/tool.conf", (-300_000, -300_000))
+    os.utime(prefix / "bin/tool", (5e9, 5e9))
+    archive = pack(prefix, tmp_path / f"out.{format}").path
+    times = {file.path: file.mtime for file in archives.verify_archive(archive).files}
+    assert (times["etc/tool.conf"], times["bin/tool"]) == (0, (1 << 32) - 1)
+
+
+@pytest.mark.parametrize("what", ["name", "link"])
+def test_what_is_no_utf_8_is_named(what: str, tmp_path: Path) -> None:
+    prefix = make_prefix(tmp_path / "chat")
+    odd = os.fsencode(prefix) + b"/lib/caf\xe9"
+    if what == "name":
+        Path(os.fsdecode(odd)).touch()
+    else:
+        (prefix / "lib/link").symlink_to(os.fsdecode(b"caf\xe9"))
+    with pytest.raises(ArchiveError, match=r"lib/(caf|link).*is not a UTF-8 name"):
+        pack(prefix, tmp_path / "out.tar.zst")
+    assert [path.name for path in tmp_path.iterdir()] == ["chat"]

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainenv.archives import tarformat
 from trainenv.archives.canonical import Canonicaliser, read_records
 from trainenv.archives.columns import compact
 from trainenv.archives.inventory import source_of
@@ -16,6 +15,9 @@ from trainenv.archives.manifest import PREFIX_FILE, RELOCATION_FILE
 from trainenv.archives.windows import in_memory
 from trainenv.environments.copies import placeholder_lengths
 from trainenv.relocation import PLACEHOLDER
+
+_LATEST_MTIME = (1 << 32) - 1
+"""The last second that an image can hold (in the year 2106); a tar holds more."""
 
 
 class ChangedError(Exception):
@@ -69,7 +71,7 @@ class CanonicalFiles:
 
     def _read(self, path: str, place: str, descriptor: int, status: os.stat_result) -> CanonicalFile:
         mode = status.st_mode & 0o777
-        mtime = min(max(int(status.st_mtime), 0), tarformat.LATEST_MTIME)
+        mtime = recorded_mtime(status)
         if in_memory(path, status.st_size):
             data = _read_all(descriptor, status.st_size)
             if len(data) != status.st_size or _differ(status, os.fstat(descriptor)):
@@ -126,6 +128,11 @@ def carried_prefix(prefix: Path) -> str:
         return (prefix / PREFIX_FILE).read_text().strip() or str(prefix)
     except FileNotFoundError:
         return PLACEHOLDER if (prefix / RELOCATION_FILE).exists() else str(prefix)
+
+
+def recorded_mtime(status: os.stat_result) -> int:
+    """The time of a file as an archive has it: in whole seconds, and within what each format can hold."""
+    return min(max(int(status.st_mtime), 0), _LATEST_MTIME)
 
 
 def _read_all(descriptor: int, size: int) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
+from trainenv.archives import tarformat
 from trainenv.archives.members import KINDS, Files
 
 SHORTENED = 8
@@ -116,7 +117,7 @@ def decoded(values: Any) -> Files:
     files.names = names.split("/")
     files.kinds = bytearray(kinds, "ascii")
     files.modes = array("H", _expanded(values, "modes", count, 0o777))
-    files.mtimes = array("q", _expanded(values, "mtimes", count, 8**11 - 1))
+    files.mtimes = array("q", _expanded(values, "mtimes", count, tarformat.LATEST_MTIME))
     files.owner_names = _texts(values, "owners")
     files.owners = array("I", _expanded(values, "owned", count, len(files.owner_names) - 1))
     _put_into_folders(files, array("I", _expanded(values, "folders", count, count)))

@@ -30,9 +30,6 @@ _VERSION = re.compile(r"mksquashfs version (\d+)\.(\d+)")
 _OLDEST = (4, 5)
 """The first mksquashfs that reads a tar."""
 
-LATEST_MTIME = (1 << 32) - 1
-"""The last second that an image can hold (in the year 2106)."""
-
 
 def find_program() -> str:
     """Where ``mksquashfs`` is. Raises ``ArchiveError`` where it is missing or too old."""

@@ -9,15 +9,21 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from trainenv.archives import activation, formats
 from trainenv.archives.canonical import Canonicaliser, read_records
-from trainenv.archives.canonical_files import CanonicalFile, CanonicalFiles, ChangedError, carried_prefix
-from trainenv.archives.checks import check_length
+from trainenv.archives.canonical_files import (
+    CanonicalFile,
+    CanonicalFiles,
+    ChangedError,
+    carried_prefix,
+    recorded_mtime,
+)
+from trainenv.archives.checks import check_length, check_link
 from trainenv.archives.conda_unpack import program
 from trainenv.archives.contents import Choice, Contents, gather, present
 from trainenv.archives.delta import Everything, OtherSide, note, shortened
@@ -49,6 +55,8 @@ MADE_MTIME = 315532800
 """1980-01-01: the time of what is made here. Not 0, as zip knows no earlier one."""
 
 EVERYTHING = Choice()
+
+_CAPABILITIES = "security.capability"
 
 
 def pack(
@@ -144,6 +152,7 @@ class _Packer:
         reporter: Reporter,
     ) -> None:
         self._prefix = prefix
+        self._reporter = reporter
         self._root = os.fspath(prefix)
         self._contents = contents
         self._found = found = contents.found
@@ -177,8 +186,10 @@ class _Packer:
         for path in self._found.files:
             try:
                 check_length(path)
+                if path in self._found.links:
+                    check_link(path, self._found.targets[path])
             except ValueError as error:
-                raise self._refused(str(error), "Rename it") from None
+                raise self._refused(str(error), "Rename or remove it") from None
             new_owner = self._found.owners.get(path, "")
             if new_owner != owner:
                 self._writer.end_package()
@@ -248,6 +259,7 @@ class _Packer:
                     self._needs.add(path, needs(found.place))
                 elif found.data.startswith(MAGIC):
                     self._needs.add(path, needs(found.data))
+                self._tell_of_rights(path, found)
                 if self._against is not None and self._is_there(path, owner, found):
                     return
                 if found.whole is not None:
@@ -261,6 +273,15 @@ class _Packer:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise self._unreadable(path, error) from None
+
+    def _tell_of_rights(self, path: str, found: CanonicalFile) -> None:
+        """Say what a program may do here and not where it is unpacked, as no archive may give such rights."""
+        if found.status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+            self._reporter.notice(f"{path} is packed without its setuid or setgid bit")
+        if found.mode & 0o111:
+            with suppress(OSError):  # There are file systems without.
+                os.getxattr(found.place, _CAPABILITIES)
+                self._reporter.notice(f"{path} is packed without its capabilities: give it those there, with setcap")
 
     def _is_there(self, path: str, owner: str, found: CanonicalFile) -> bool:
         """Whether the other side has the file; then it is only listed."""
@@ -313,7 +334,7 @@ def _listed(path: str, owner: str, found: CanonicalFile, sha256: str, *, absent:
 def _latest_mtime(prefix: Path, found: Inventory) -> int:
     """When the newest file was changed, in whole seconds."""
     files = (path for path in found.files if path not in found.links)
-    return max((int(os.lstat(found.place(prefix, path)).st_mtime) for path in files), default=MADE_MTIME)
+    return max((recorded_mtime(os.lstat(found.place(prefix, path))) for path in files), default=MADE_MTIME)
 
 
 def _own_folders(settings: Settings | None) -> list[Path]:

@@ -25,6 +25,8 @@ _NO_FRAGMENT = 0xFFFFFFFF
 _STORED = 1 << 24
 _FRAGMENTS_A_BLOCK = 512
 _LONGEST_TARGET = 4095
+_ZEROS = 1 << 20
+"""So many bytes of block sizes may be in an image that is smaller: blocks of zeros take none (32 GB of them here)."""
 _IS_FOLDER = 1
 
 _INODE = struct.Struct("<HHHHII")
@@ -137,7 +139,7 @@ class Tree:
         else:
             return Node("device", mode, mtime), (0, 0, 0)
         count = size // self.block_size if fragment != _NO_FRAGMENT else -(-size // self.block_size)
-        if count * 4 > self._used:
+        if count * 4 > max(self._used, _ZEROS):
             raise ValueError("a file in it is larger than can be")
         blocks = struct.unpack(f"<{count}I", data.bytes(4 * count))
         return Node("file", mode, mtime, size, "", start, blocks, fragment, offset), (0, 0, 0)
