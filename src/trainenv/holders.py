@@ -1,4 +1,4 @@
-"""Which processes have a file open, and which training task each belongs to.
+"""Which processes hold the lock on a file, and which training task each belongs to.
 
 Standard library only: locks name their holders by it. Reads ``/proc``; the processes of other users
 can't be seen there, except by root.
@@ -31,16 +31,24 @@ class Holder:
 
 
 def holders(path: Path) -> list[Holder]:
-    """The processes but this one that have ``path`` open."""
+    """The processes but this one that hold a lock on ``path``; where the kernel tells of none, all that have it open.
+
+    Those that wait for it have it open as well.
+    """
     try:
         wanted = os.stat(path)
     except OSError:
         return []
+    opened: dict[int, bool] = {}
+    for pid in _processes():
+        with suppress(OSError):
+            if locked := _locks(pid, wanted):
+                opened[pid] = any(locked)
     found: dict[int, Holder] = {}
     parents: dict[int, str | None] = {}
-    for pid in _processes():
-        with suppress(OSError, ValueError):
-            if _has_open(pid, wanted):
+    for pid, locks in opened.items():
+        if locks or not any(opened.values()):
+            with suppress(OSError, ValueError):
                 found[pid] = Holder(pid, _command(pid), _task(pid))
                 parents[_parent(pid)] = found[pid].task
     # What supervises a task holds the lock as well, and has not the variable itself.
@@ -69,14 +77,16 @@ def _processes() -> Iterator[int]:
             yield int(entry)
 
 
-def _has_open(pid: int, wanted: os.stat_result) -> bool:
+def _locks(pid: int, wanted: os.stat_result) -> list[bool]:
+    """For each time that process ``pid`` has the file open, whether it holds a lock by that."""
+    found = []
     with os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
                 status = entry.stat()
                 if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    return True
-    return False
+                    found.append("\nlock:" in Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text())
+    return found
 
 
 def _command(pid: int) -> str:

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainenv import sharing
@@ -26,17 +26,21 @@ from trainenv.settings import Settings
 STATE_DIR = ".trainenv"
 
 _LOOK_AGAIN_SECONDS = 0.1
+_MOMENT_SECONDS = 0.2
+"""How long somebody may hold an environment who only sees that there is nothing to change."""
 
 
 @dataclass(frozen=True)
 class IfBusy:
     """What to do with an environment that is in use: refuse, ``wait`` for its end, or ``force`` the change.
 
-    ``tell`` hears for whom one waits, and under whom one goes on. Another change is never gone over.
+    ``tell`` hears for whom one waits, and under whom one goes on. Another change is never gone over. Once there is
+    nothing to wait for any more (``until``), who waits is refused.
     """
 
     wait: bool = False
     force: bool = False
+    until: Callable[[], bool] = lambda: False
     tell: Callable[[str], None] = lambda _: None
 
 
@@ -85,11 +89,16 @@ def _hold_shared(path: Path, name: str) -> int | None:
         descriptor = sharing.open_file(path, os.O_RDONLY)
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise _busy(name, path) from None
+    give_up_at = time.monotonic() + _MOMENT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                os.close(descriptor)
+                raise _busy(name, path) from None
+            time.sleep(_MOMENT_SECONDS / 10)
     os.set_inheritable(descriptor, True)
     return descriptor
 
@@ -115,7 +124,7 @@ def exclusive(settings: Settings, name: str, if_busy: IfBusy = REFUSE) -> Iterat
                 cause=f"{error.filename}: {error.strerror}",
                 hint="envs_dir in trainenv.toml, or TRAINENV_ENVS_DIR, names another folder",
             ) from None
-        _obtain(descriptors[0], changing, name, IfBusy(wait=if_busy.wait, tell=if_busy.tell))
+        _obtain(descriptors[0], changing, name, replace(if_busy, force=False))
         _obtain(descriptors[1], using, name, if_busy)
         yield
     finally:
@@ -126,6 +135,8 @@ def exclusive(settings: Settings, name: str, if_busy: IfBusy = REFUSE) -> Iterat
 def _obtain(descriptor: int, path: Path, name: str, if_busy: IfBusy) -> None:
     told: list[str] = []
     while True:
+        if if_busy.until():
+            raise _busy(name, path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
@@ -152,6 +163,11 @@ def _busy(name: str, path: Path) -> EnvironmentBusyError:
     )
 
 
+def is_changed_now(settings: Settings, name: str) -> bool:
+    """Whether somebody makes or changes environment ``name`` at the moment."""
+    return is_held(_lock_file(settings.envs_dir, name))
+
+
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock on ``path`` alone; not if there is no such file, or none to be looked at."""
     try:
@@ -169,7 +185,7 @@ def is_held(path: Path) -> bool:
 
 
 def holders_of(path: Path) -> list[str]:
-    """The live processes that have ``path`` open, as ``"task ID, pid 4711 (python train.py)"``."""
+    """The live processes that hold the lock on ``path``, as ``"task ID, pid 4711 (python train.py)"``."""
     from trainenv.holders import holders, in_words
 
     return in_words(holders(path))

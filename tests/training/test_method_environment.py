@@ -31,15 +31,27 @@ def test_it_is_made_once_and_shared(workspace: Workspace, wheels: Path, trainenv
     make_method(workspace, "conda_env: environment.yml\n", environment__yml=SPECIFICATION)
     make_method(workspace, "conda_env: ./environment.yml\n", "other", environment__yml=SPECIFICATION)
     assert workspace.validate("probe") == []
-    commands = [program(workspace, "train", name, "--json") for name in ("probe", "other")]
+    go = workspace.settings.root / "go"
+    until_told = f"import greeter, os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
+    for name in ("probe", "other"):
+        (workspace.settings.methods_dir / name / "train.py").write_text(until_told)
     racing = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands
+        subprocess.Popen(
+            program(workspace, "train", name, "--detach", "--json"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("probe", "other", "probe", "other")
     ]
     tasks = []
     for process in racing:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
+        assert "waiting for task" not in err
         tasks.append(json.loads(out))
+    go.touch()
+    assert {workspace.task(task["id"]).wait().status for task in tasks} == {"done"}
     (made,) = workspace.environments()
     assert made.name.startswith("talk-") and {task["conda_env"] for task in tasks} == {made.name}
     assert workspace.methods_naming(made.name) == ["other", "probe"]

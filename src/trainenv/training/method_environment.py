@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainenv.errors import EnvironmentExistsError, EnvironmentNotFoundError, MethodError
+from trainenv.errors import EnvironmentBusyError, EnvironmentExistsError, EnvironmentNotFoundError, MethodError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 from trainenv.training.method import Method
@@ -108,17 +108,23 @@ def specified(file: Path) -> Specification:
 
 
 def _make(settings: Settings, name: str, file: Path, reporter: Reporter) -> None:
-    if (settings.prefix_of(name) / "conda-meta").is_dir():
+    """Make the environment, unless it is there; who is making it already is waited for, what runs in it then is not."""
+    from trainenv import locks
+
+    def is_ready() -> bool:
+        return (settings.prefix_of(name) / "conda-meta").is_dir() and not locks.is_changed_now(settings, name)
+
+    if is_ready():
         return
     from trainenv.environments import build
-    from trainenv.locks import IfBusy
 
     reporter.notice(f"making environment {name} of {file}, once")
-    manner = build.Manner(if_busy=IfBusy(wait=True, tell=reporter.notice))
+    manner = build.Manner(if_busy=locks.IfBusy(wait=True, tell=reporter.notice, until=is_ready))
     try:
         build.create(settings, name, specified(file), reporter, manner)
-    except EnvironmentExistsError:
-        pass  # Another one was faster.
+    except (EnvironmentBusyError, EnvironmentExistsError):
+        if not is_ready():
+            raise
 
 
 def _content(file: Path) -> bytes:
