@@ -51,6 +51,10 @@ class TrainenvError(Exception):
         return without_credentials(" ".join(line.split()))
 
 
+class Terminated(BaseException):
+    """TERM or HUP came, the number of which is the first argument: unwind, so that nothing half made stays behind."""
+
+
 class UsageError(TrainenvError):
     """The request itself is wrong: a bad name, an unknown option, an unreadable file."""
 

@@ -144,9 +144,8 @@ def test_a_create_that_is_ended_says_so_and_leaves_nothing(
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    interrupted = "interrupted: environment 'chat' was not made"
-    ended = interrupted if number is signal.SIGINT else f"ended by {number.name}"
-    assert said.splitlines()[-1] == f"trainenv: {ended}"
+    ended = "interrupted" if number is signal.SIGINT else f"ended by {number.name}"
+    assert said.splitlines()[-1] == f"trainenv: {ended}: environment 'chat' was not made"
     assert not list(workspace.settings.envs_dir.glob(".trainenv/staging/*/"))
     assert [item.name for item in workspace.environments()] == ["warm"]
 

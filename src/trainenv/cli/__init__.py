@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from trainenv.credentials import without_credentials
-from trainenv.errors import TrainenvError
+from trainenv.errors import Terminated, TrainenvError
 
 
 def main() -> NoReturn:
@@ -29,10 +29,6 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-class _Terminated(BaseException):
-    """TERM or HUP came: unwind, so that nothing half made stays behind."""
-
-
 def _guarded(arguments: list[str]) -> int:
     try:
         code = _dispatched(arguments)
@@ -44,10 +40,10 @@ def _guarded(arguments: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         _say(": ".join(["interrupted", *map(str, interrupt.args)]))
         return 130
-    except _Terminated as error:
-        number: int = error.args[0]
-        _say(f"ended by {signal.Signals(number).name}")
-        return 128 + number
+    except Terminated as end:
+        number, *outcome = end.args
+        _say(": ".join([f"ended by {signal.Signals(number).name}", *outcome]))
+        return 128 + int(number)
     except (BrokenPipeError, SystemExit):  # The reader of the output went away; rich exits then.
         return 128 + signal.SIGPIPE
     except Exception as error:
@@ -78,7 +74,7 @@ def _dispatched(arguments: list[str]) -> int:
 
 def _terminate(number: int, frame: object) -> None:
     signal.signal(number, signal.SIG_IGN)
-    raise _Terminated(number)
+    raise Terminated(number)
 
 
 def _open_missing_streams() -> None:

@@ -42,7 +42,7 @@ from trainenv.environments.resolving import Resolution
 from trainenv.environments.solution import Solution
 from trainenv.environments.specification import Specification, named_sources, remarks, requested_names
 from trainenv.environments.staging import Staging, require, staged
-from trainenv.errors import DeclinedError, InstallError, InterpreterError, SolveError, SpecificationError
+from trainenv.errors import DeclinedError, InstallError, InterpreterError, SolveError, SpecificationError, Terminated
 from trainenv.progress import Reporter, gathered
 from trainenv.settings import Settings
 
@@ -168,8 +168,9 @@ def _interruptible(outcome: str) -> Iterator[None]:
     """Let an interruption of the block say what it left, once that is true."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(outcome) from None
+    except (KeyboardInterrupt, Terminated) as end:
+        end.args = (*end.args, outcome)
+        raise
 
 
 def _ask(confirm: Callable[[Plan], bool], planned: Plan) -> None:
