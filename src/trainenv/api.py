@@ -231,11 +231,21 @@ class Workspace:
                 found.problems.append(f"its image {error.message}: {error.cause}")
         return found
 
-    def export(self, environment: Environment, format: str = "environment.yml", *, builds: bool = True) -> str:
-        """An environment as text in a format of ``environments.export.FORMATS``, to create it again from."""
+    def export(
+        self,
+        environment: Environment,
+        format: str = "environment.yml",
+        *,
+        builds: bool = True,
+        from_history: bool = False,
+    ) -> str:
+        """An environment as text in a format of ``environments.export.FORMATS``, to create it again from.
+
+        An ``environment.yml`` has no build strings without ``builds``, with ``from_history`` only what was asked for.
+        """
         from trainenv.environments import export
 
-        return export.export(self.settings, environment, format, builds=builds)
+        return export.export(self.settings, environment, format, builds=builds, from_history=from_history)
 
     def diff(self, before: StrPath, after: StrPath) -> list[Change]:
         """What differs between two environments, or one and a lock, an archive or a specification."""

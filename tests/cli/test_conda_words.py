@@ -74,6 +74,8 @@ def test_remove_all_and_create_clone(place: Workspace, trainenv: RunCommand) -> 
         ("help", "trainenv --help"),
         ("env lst", "Did you mean 'list'"),
         ("chanel", "Did you mean 'channel'"),
+        ("list --export", "Use `trainenv env export`"),
+        ("create -p ./here python", "envs_dir in trainenv.toml"),
     ],
 )
 def test_other_words_are_answered_with_the_ones_to_use(

@@ -46,6 +46,33 @@ def test_an_export_makes_the_same_environment(
     assert workspace.export(again, format).replace("name: again", "name: chat") == workspace.export(chat, format)
 
 
+def test_what_was_asked_for_makes_the_same_environment_again(
+    workspace: Workspace, chat: Environment, wheels: Path, tmp_path: Path
+) -> None:
+    workspace.install("chat", requirements=[str(wheels / "greeter-1.0-py3-none-any.whl")])
+    chat = workspace.environment("chat")
+    text = workspace.export(chat, from_history=True)
+    here = (wheels / "greeter-1.0-py3-none-any.whl").as_uri()
+    assert [line.strip(" -") for line in text.splitlines()[4:]] == [
+        PYTHON,
+        "pip:",
+        "needs_greeter",
+        f"greeter @ {here}",
+    ]
+    again = workspace.create("again", files=[_written(tmp_path, "asked.yml", text)])
+    assert again.packages == chat.packages
+    lock = _written(tmp_path, "pixi.lock", workspace.export(chat, "pixi.lock"))
+    copy = workspace.export(workspace.create("copy", files=[lock]), from_history=True)
+    assert [line.strip(" -") for line in copy.splitlines()[4:]] == [
+        "python",
+        "pip:",
+        f"greeter @ {here}",
+        "needs-greeter",
+    ]
+    with pytest.raises(UsageError, match="what was asked for"):
+        workspace.export(chat, "pixi.lock", from_history=True)
+
+
 @pytest.mark.parametrize("format", ["requirements.txt", "pylock.toml"])
 def test_the_python_half_makes_the_same_environment_with_the_same_python(
     workspace: Workspace, chat: Environment, tmp_path: Path, format: str

@@ -112,6 +112,17 @@ def test_there_may_be_nothing_to_go_back_to(place: Workspace) -> None:
         place.rollback("data", to=2)
 
 
+def test_what_changes_no_package_is_no_state(place: Workspace) -> None:
+    place.create("data", "one")
+    place.install("data", "two")
+    place.install("data", "two=1.0", "one")
+    assert _kept(place) == [1]
+    note = json.loads((place.environment("data").prefix / "conda-meta/trainenv/environment.json").read_text())
+    assert note["specs"] == ["two=1.0", "one"], "it is noted all the same"
+    place.rollback("data")
+    assert _names(place) == ["one"]
+
+
 def test_a_failed_change_is_no_state(place: Workspace) -> None:
     place.create("data", "one")
     place.install("data", "two")

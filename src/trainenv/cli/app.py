@@ -56,6 +56,19 @@ _ELSEWHERE = {
 }
 
 
+_OTHER_OPTIONS: dict[tuple[object, object], str] = {
+    ("list", "-e"): "`trainenv env export --format requirements.txt`",
+    ("list", "--export"): "`trainenv env export`",
+    ("list", "--explicit"): "`trainenv env export --format explicit`",
+    **{
+        (command, option): "-n NAME; envs_dir in trainenv.toml says where environments lie"
+        for command in ("create", "install", "remove", "update")
+        for option in ("-p", "--prefix")
+    },
+}
+"""What to use for an option that conda has there and trainenv has not."""
+
+
 class LazyGroup(Group):
     """A group whose commands are named as ``module:attribute`` under ``trainenv.cli``."""
 
@@ -110,7 +123,10 @@ def dispatch(arguments: list[str]) -> int:
         raise KeyboardInterrupt(*getattr(abort.__cause__, "args", ())) from None
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "trainenv"
-        raise UsageError(error.format_message().rstrip("."), hint=f"See `{where} --help`") from None
+        asked = (error.ctx.info_name if error.ctx else None, getattr(error, "option_name", None))
+        instead = _OTHER_OPTIONS.get(asked)
+        hint = f"Use {instead}" if instead else f"See `{where} --help`"
+        raise UsageError(error.format_message().rstrip("."), hint=hint) from None
     except click.ClickException as error:
         raise TrainenvError(error.format_message()) from None
     return result if isinstance(result, int) else 0

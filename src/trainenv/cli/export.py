@@ -20,6 +20,7 @@ _FORMATS = ("environment.yml", "requirements.txt", "pixi.lock", "pylock.toml", "
 @click.option("-o", "--output", "-f", "--file", "output", metavar="FILE", help="Write here; the name tells the format.")
 @click.option("--format", "format", type=click.Choice(_FORMATS), help="The format; environment.yml unless FILE tells.")
 @click.option("--no-builds", is_flag=True, help="Leave conda's build strings out of an environment.yml.")
+@click.option("--from-history", is_flag=True, help="Only what was asked for, in an environment.yml.")
 @click.option("--sbom", is_flag=True, help="Write a software bill of materials (CycloneDX JSON) instead.")
 @click.pass_context
 def export(
@@ -30,13 +31,15 @@ def export(
     output: str | None,
     format: str | None,
     no_builds: bool,
+    from_history: bool,
     sbom: bool,
 ) -> None:
     """Write an environment as a file from which it can be created again.
 
     pixi.lock holds all of it, to the file and its sha256. explicit (conda's @EXPLICIT) holds the
     conda packages, pylock.toml the PyPI packages, both to the file; requirements.txt pins the
-    Python packages. For a machine with another Python, take environment.yml with --no-builds.
+    Python packages. For a machine with another Python, take environment.yml with --no-builds, for
+    another platform with --from-history.
 
     \b
     Example:
@@ -49,7 +52,7 @@ def export(
     place = workspace(ctx)
     environment = chosen(place, name or environment_name, prefix, or_active=True)
     wanted = "sbom" if sbom else format or (format_of(output) if output else "environment.yml")
-    text = place.export(environment, wanted, builds=not no_builds)
+    text = place.export(environment, wanted, builds=not no_builds, from_history=from_history)
     if missing := left_out(environment, wanted):
         place.reporter.notice(f"{wanted} has no place for {listed(missing)}")
     if not output:

@@ -53,6 +53,10 @@ def pip() -> None:
 @click.option("-i", "--index-url", "index", metavar="URL", help="The package index, instead of that of pip's settings.")
 @click.option("--extra-index-url", "indexes", metavar="URL", multiple=True, help="One more package index.")
 @click.option("-f", "--find-links", "links", metavar="PLACE", multiple=True, help="A folder or page of wheels.")
+@click.option("--no-index", is_flag=True, help="Only --find-links, no index.")
+@click.option("--pre", is_flag=True, help="Take versions before their release as well.")
+@click.option("--no-binary", "built", metavar="NAMES", multiple=True, help="Build these from source, or :all:.")
+@click.option("--only-binary", "ready", metavar="NAMES", multiple=True, help="Never build these, or :all:.")
 @click.option("-U", "--upgrade", is_flag=True, help="Take the newest of the packages named.")
 @target_options
 @freeze_conda_option
@@ -70,6 +74,10 @@ def install(
     index: str | None,
     indexes: tuple[str, ...],
     links: tuple[str, ...],
+    no_index: bool,
+    pre: bool,
+    built: tuple[str, ...],
+    ready: tuple[str, ...],
     upgrade: bool,
     target: Target,
     freeze_conda: bool,
@@ -88,6 +96,8 @@ def install(
     if not (packages or editables or files):
         raise UsageError("no package was named", hint="See `trainenv pip install --help`")
     options = [f"--constraint {file}" for file in constraints]
+    options += [option for option, is_given in (("--no-index", no_index), ("--pre", pre)) if is_given]
+    options += [f"--no-binary {names}" for names in built] + [f"--only-binary {names}" for names in ready]
     options += [f"--index-url {index}"] if index else []
     options += [f"--extra-index-url {url}" for url in indexes] + [f"--find-links {place}" for place in links]
     place = workspace(ctx, as_json=asking.as_json)

@@ -26,7 +26,7 @@ from trainenv.environments import (
 )
 from trainenv.environments.lock import write_lock
 from trainenv.environments.locked import same_version
-from trainenv.environments.ownership import changed, forget_needs, losing, settle_ownership, snapshot
+from trainenv.environments.ownership import changed, forget_needs, losing, same_packages, settle_ownership, snapshot
 from trainenv.environments.preview import Plan, plan
 from trainenv.environments.records import (
     ENVIRONMENT_NOTE,
@@ -235,6 +235,9 @@ def _fill(settings: Settings, staging: Staging, found: Solution, reporter: Repor
     )
     notes.write_history(prefix, former, found.specs)
     write_lock(prefix, found.sources.channels)
+    if former and not found.specification.variables and same_packages(original, after):
+        staging.is_new_state = False
+        reporter.notice("all of that was there: no package has changed")
 
 
 def _fill_pypi(

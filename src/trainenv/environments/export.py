@@ -8,8 +8,9 @@ bytes, and no password gets out.
 from __future__ import annotations
 
 import io
+import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from trainenv.environments.environment import Environment
 from trainenv.environments.from_lock import known_name
 from trainenv.environments.locked import LockedEnvironment, LockedWheel, of_prefix
 from trainenv.environments.lockfiles import explicit, pixi, pylock
-from trainenv.environments.records import ENVIRONMENT_NOTE, distributions, python_version, read_note
+from trainenv.environments.records import ENVIRONMENT_NOTE, canonical_name, distributions, python_version, read_note
 from trainenv.errors import InstallError, UsageError
 from trainenv.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 _BOOTSTRAP = {"pip", "setuptools", "wheel"}
 """Every environment has them for itself; ``pip freeze`` leaves them out as well."""
@@ -48,14 +51,19 @@ def format_of(output: str) -> str:
     raise UsageError(f"{output} does not tell its format", hint=f"Give --format, one of {', '.join(FORMATS)}")
 
 
-def export(settings: Settings, environment: Environment, format: str, *, builds: bool = True) -> str:
+def export(
+    settings: Settings, environment: Environment, format: str, *, builds: bool = True, from_history: bool = False
+) -> str:
     """The text of ``environment`` in ``format`` (a key of ``FORMATS``).
 
-    ``builds`` False leaves conda's build strings out of an ``environment.yml``. Raises
-    ``InstallError`` when a lock is asked for and nobody can say where a PyPI package came from.
+    ``builds`` False leaves conda's build strings out of an ``environment.yml``; with ``from_history`` it has only
+    what was asked for. Raises ``InstallError`` when a lock is asked for and nobody can say where a PyPI package
+    came from.
     """
+    if from_history and format != "environment.yml":
+        raise UsageError(f"{format} has all that is installed", hint="Only an environment.yml has what was asked for")
     if format == "environment.yml":
-        return environment_yml(settings, environment, builds=builds)
+        return environment_yml(settings, environment, builds=builds, from_history=from_history)
     return FORMATS[format](settings, environment)
 
 
@@ -72,7 +80,9 @@ def left_out(environment: Environment, format: str) -> list[str]:
     return []
 
 
-def environment_yml(settings: Settings, environment: Environment, *, builds: bool = True) -> str:
+def environment_yml(
+    settings: Settings, environment: Environment, *, builds: bool = True, from_history: bool = False
+) -> str:
     """conda's own format, with the PyPI packages in its ``pip:`` section."""
     import json
 
@@ -83,14 +93,15 @@ def environment_yml(settings: Settings, environment: Environment, *, builds: boo
         f"{item.name}={item.version}={item.build}" if builds else f"{item.name}=={item.version}"
         for item in locked.conda
     ]
-    if locked.wheels:
-        lines = [*_package_sources(environment), *(wheel.requirement for wheel in locked.wheels)]
-        dependencies.append({"pip": lines})
-    content: dict[str, Any] = {
-        "name": environment.name,
-        "channels": _channel_names(settings, environment, locked),
-        "dependencies": dependencies,
-    }
+    requirements = [wheel.requirement for wheel in locked.wheels]
+    channels = _channel_names(settings, environment, locked)
+    if from_history:
+        note = read_note(environment.prefix, ENVIRONMENT_NOTE)
+        dependencies, requirements = _asked_for(environment, note, locked.wheels)
+        channels = list(settings.channels) if note.get("host_fallback") else channels
+    if requirements:
+        dependencies.append({"pip": [*_package_sources(environment), *requirements]})
+    content: dict[str, Any] = {"name": environment.name, "channels": channels, "dependencies": dependencies}
     state = environment.prefix / "conda-meta" / "state"
     if state.is_file() and (variables := json.loads(state.read_bytes()).get("env_vars")):
         content["variables"] = dict(sorted(variables.items()))
@@ -100,6 +111,30 @@ def environment_yml(settings: Settings, environment: Environment, *, builds: boo
     out = io.BytesIO()
     yaml.dump(content, out)
     return out.getvalue().decode()
+
+
+def _asked_for(
+    environment: Environment, note: Mapping[str, Any], wheels: Sequence[LockedWheel]
+) -> tuple[list[str], list[str]]:
+    """The conda specs and the requirements that were asked for. Raises ``UsageError`` where no specs are noted.
+
+    Of PyPI packages that a lock or another tool brought, nobody knows: those that no other one needs count.
+    """
+    from packaging.requirements import Requirement
+
+    if "specs" not in note:
+        raise UsageError(
+            f"nobody noted what was asked for in {environment.name}",
+            cause="another tool made it",
+            hint="Take --no-builds, which names all packages",
+        )
+    by_place = {wheel.name: wheel.requirement for wheel in wheels if wheel.direct}
+    noted = {text: canonical_name(Requirement(text).name) for text in note.get("requested", [])}
+    installed = distributions(environment.prefix)
+    needed = {canonical_name(match[0]) for each in installed for text in each.requires if (match := _NAME.match(text))}
+    roots = [wheel.name for wheel in wheels if wheel.name not in {*by_place, *noted.values(), *needed}]
+    asked = [text for text, name in noted.items() if name not in by_place]
+    return [str(spec) for spec in note["specs"]], [*asked, *by_place.values(), *roots]
 
 
 def _channel_names(settings: Settings, environment: Environment, locked: LockedEnvironment) -> list[str]:

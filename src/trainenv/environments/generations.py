@@ -50,9 +50,15 @@ def kept_in(settings: Settings, name: str) -> Path:
     return settings.envs_dir / locks.STATE_DIR / "generations" / name
 
 
-def swap_in(settings: Settings, name: str, folder: Path) -> None:
-    """Swap what was staged in ``folder`` with environment ``name``; keep what it replaces if the settings say so."""
+def swap_in(settings: Settings, name: str, folder: Path, *, is_new_state: bool) -> None:
+    """Swap what was staged in ``folder`` with environment ``name``; keep what it replaces if the settings say so.
+
+    What is no new state has the number of what it replaces, which is not kept.
+    """
     prefix = folder / "prefix"
+    if not is_new_state:
+        exchange(prefix, settings.prefix_of(name), folder / "replaced")
+        return
     numbers = [number_of(old / "prefix") for old in folders(settings, name)]
     now = datetime.datetime.now(tz=datetime.timezone.utc)
     number = 1 + max([number_of(settings.prefix_of(name)), *numbers])

@@ -61,6 +61,14 @@ def changed(before: Snapshot, after: Snapshot) -> set[str]:
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
 
+def same_packages(before: Snapshot, after: Snapshot) -> bool:
+    """Whether two snapshots have the same packages with the same files; notes of them may differ."""
+    records = ({path for path in state if re.fullmatch(r"conda-meta/[^/]+\.json", path)} for state in (before, after))
+    return len({frozenset(each) for each in records}) == 1 and all(
+        path.startswith("conda-meta/") for path in changed(before, after)
+    )
+
+
 def losing(prefix: Path, before: Snapshot, after: Snapshot) -> list[str]:
     """The conda packages of ``prefix`` that lost files or had them replaced between two snapshots."""
     lost = {path for path, state in before.items() if after.get(path) != state}

@@ -38,18 +38,20 @@ from trainenv.settings import Settings
 from trainenv.sharing import make_folder, open_file, shared_umask
 
 
-@dataclass(frozen=True)
+@dataclass
 class Staging:
     """A prefix in the making. ``path`` exists and is empty (or a clone, see ``staged``).
 
     ``target_prefix`` is the prefix its files must carry in the end: that of the workspace, or the one
     that the environment to be changed was unpacked with. Programs that write into
-    ``path`` must inherit ``lock_descriptor``, so that nobody sweeps the folder under them.
+    ``path`` must inherit ``lock_descriptor``, so that nobody sweeps the folder under them. ``is_new_state`` is to be
+    False where it has the same packages as what it replaces: a rollback leads past that then.
     """
 
     path: Path
     target_prefix: str
     lock_descriptor: int
+    is_new_state: bool = True
 
 
 @contextmanager
@@ -91,10 +93,11 @@ def staged(
                 from trainenv.environments.relocated import carried_prefix
 
                 carried = carried_prefix(prefix)
-            yield Staging(prefix, carried or settings.target_prefix_of(name), descriptor)
+            made = Staging(prefix, carried or settings.target_prefix_of(name), descriptor)
+            yield made
             share(settings, folder, begun)
             if replaces:
-                generations.swap_in(settings, name, folder)
+                generations.swap_in(settings, name, folder, is_new_state=made.is_new_state)
                 _prune(settings, name)
             else:
                 os.rename(prefix, target)
