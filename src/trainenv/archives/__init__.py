@@ -19,15 +19,43 @@ The format is written down in ``docs/internals/archive-format.md``. The layers, 
 
 from __future__ import annotations
 
-from trainenv.archives.contents import Choice
-from trainenv.archives.editable import Editable
-from trainenv.archives.formats import FORMATS, chosen
-from trainenv.archives.hosts import Host, HostCheck, host_checks, read_host, this_host
-from trainenv.archives.manifest import Archive, HostNeeds, Manifest, Package
-from trainenv.archives.members import File, Files
-from trainenv.archives.packing import pack
-from trainenv.archives.selection import Filter
-from trainenv.archives.unpacking import open_archive, read_manifest, unpack, unpack_environment, verify_archive
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainenv.archives.contents import Choice
+    from trainenv.archives.editable import Editable
+    from trainenv.archives.formats import FORMATS, chosen
+    from trainenv.archives.hosts import Host, HostCheck, host_checks, read_host, this_host
+    from trainenv.archives.manifest import Archive, HostNeeds, Manifest, Package
+    from trainenv.archives.members import File, Files
+    from trainenv.archives.packing import pack
+    from trainenv.archives.selection import Filter
+    from trainenv.archives.unpacking import open_archive, read_manifest, unpack, unpack_environment, verify_archive
+
+_HOMES = {
+    "Archive": "manifest",
+    "Choice": "contents",
+    "Editable": "editable",
+    "FORMATS": "formats",
+    "File": "members",
+    "Files": "members",
+    "Filter": "selection",
+    "Host": "hosts",
+    "HostCheck": "hosts",
+    "HostNeeds": "manifest",
+    "Manifest": "manifest",
+    "Package": "manifest",
+    "chosen": "formats",
+    "host_checks": "hosts",
+    "open_archive": "unpacking",
+    "pack": "packing",
+    "read_host": "hosts",
+    "read_manifest": "unpacking",
+    "this_host": "hosts",
+    "unpack": "unpacking",
+    "unpack_environment": "unpacking",
+    "verify_archive": "unpacking",
+}
 
 __all__ = [
     "FORMATS",
@@ -53,3 +81,11 @@ __all__ = [
     "unpack_environment",
     "verify_archive",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trainenv.archives' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"trainenv.archives.{_HOMES[name]}"), name)

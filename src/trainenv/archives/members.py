@@ -23,6 +23,7 @@ CONDA_UNPACK = "bin/conda-unpack"
 DELTA_NOTE = "THIS-IS-A-DELTA.txt"
 """The first member of a delta, for who unpacks it with ``tar``."""
 
+_KINDS = {ord(letter): kind for letter, kind in KINDS.items()}
 _LETTERS = {"folder": ord("d"), "file": ord("f"), "link": ord("l")}
 _ABSENT, _MADE = b"am"
 _LINK = ord("l")
@@ -149,12 +150,23 @@ class Files(Sequence[File]):
 
     def of_kind(self, kind: str) -> Iterator[File]:
         """All ``"file"``, ``"link"`` or ``"folder"`` members."""
-        letters = {ord(letter) for letter, name in KINDS.items() if name == kind}
-        return (self[number] for number, letter in enumerate(self.kinds) if letter in letters)
+        return (self[number] for number, letter in enumerate(self.kinds) if _KINDS[letter] == kind)
 
     def of_environment(self) -> Iterator[File]:
         """The files that are a part of the environment."""
-        return (file for file in self.of_kind("file") if not file.is_tool)
+        return map(self.__getitem__, self.environment_numbers())
+
+    def environment_numbers(self) -> Iterator[int]:
+        packers = {number for number, owner in enumerate(self.owner_names) if owner == PACKER}
+        name = CONDA_UNPACK.rpartition("/")[2]
+        for number, (letter, owner) in enumerate(zip(self.kinds, self.owners, strict=True)):
+            if _KINDS[letter] == "file":
+                may_be_tool = owner in packers or self.names[number] == name
+                if not (may_be_tool and self[number].is_tool):
+                    yield number
+
+    def paths(self) -> Iterator[str]:
+        return map(self.path, range(len(self.names)))
 
     def absent(self) -> Iterator[File]:
         """The files that the other side has."""
@@ -190,7 +202,7 @@ class Files(Sequence[File]):
         letter = self.kinds[number]
         return File(
             self.path(number),
-            KINDS[chr(letter)],
+            _KINDS[letter],
             self.modes[number],
             self.mtimes[number],
             self.sizes[number],

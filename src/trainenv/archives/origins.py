@@ -67,19 +67,20 @@ class Origins:
     def fetched(self) -> Iterator[File]:
         """What is in the archive itself, and to be taken from there."""
         elsewhere = self.links.keys() | self.copies.keys() | self.given.keys()
-        files = self.manifest.files.of_environment()
-        return (file for file in files if not file.absent and file.number not in elsewhere)
+        files = self.manifest.files
+        found = (files[number] for number in files.environment_numbers() if number not in elsewhere)
+        return (file for file in found if not file.absent)
 
     @property
     def new_files(self) -> int:
         """How many files no environment here has with this content, mode and time."""
-        return sum(1 for file in self.manifest.files.of_environment() if file.number not in self.links)
+        return sum(1 for number in self.manifest.files.environment_numbers() if number not in self.links)
 
     @property
     def new_bytes(self) -> int:
         """How many bytes are to be written, for these."""
-        files = self.manifest.files.of_environment()
-        return sum(file.size for file in files if file.number not in self.links)
+        files = self.manifest.files
+        return sum(files.sizes[number] for number in files.environment_numbers() if number not in self.links)
 
 
 def nothing_local(manifest: Manifest) -> Origins:
@@ -104,7 +105,7 @@ def find_origins(
     may be in one of the archives with the manifests ``others``.
     """
     files = manifest.files
-    local = LocalFiles(prefixes, (file.path for file in files.of_environment()))
+    local = LocalFiles(prefixes, files.paths())
     links, known = _links(files, placed, local, index, device)
 
     def wanted() -> Iterator[File]:

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainenv import relocation
-from trainenv.environments import relocated, wheels
-from trainenv.environments.given import needs_python
+from trainenv.environments import relocated
 from trainenv.environments.records import canonical_name, conda_name, conda_records, distributions, replace_file
 
 _STAGING_PREFIX = re.compile(rb"/[^\0\s\"':;,=]*/\.trainenv/staging/[A-Za-z0-9_.+-]+-[0-9a-f]{8}/prefix")
@@ -101,6 +100,8 @@ def settle_ownership(prefix: Path, target_prefix: str, before: Snapshot, after: 
 
 def _built(prefix: Path) -> set[str]:
     """The files of what was built from source."""
+    from trainenv.environments import wheels
+
     built = wheels.built_here(prefix)
     ours = (distribution for distribution in distributions(prefix) if distribution.key in built)
     return {path for distribution in ours for path, _, _ in distribution.record()}
@@ -139,6 +140,8 @@ def blank_hashes(prefix: Path, paths: Collection[str]) -> list[str]:
 
 
 def _disown(prefix: Path, lost: set[str], distributions: set[str]) -> dict[str, dict[str, str]]:
+    from trainenv.environments.given import needs_python
+
     dropped: dict[str, dict[str, str]] = {}
     for record in conda_records(prefix):
         if lost.isdisjoint(record.files):
