@@ -62,6 +62,20 @@ def test_tasks_side_by_side(tmp_path: Path, make_workspace: MakeWorkspace, train
         assert trainenv(place, "task", *arguments).returncode == 2
 
 
+def test_what_a_trainer_measures_is_shown_once_and_to_be_read(bench: Bench) -> None:
+    """It prints its metrics and writes them for TensorBoard, which has a step for each."""
+    printed = {"loss": 0.5, "grad_norm": 1.5, "epoch": 1, "eval_loss": 0.4, "eval_f1": 0.25, "eval_acc": 0.75}
+    written = {"step": 8, "train/loss": 0.5000001, "train/epoch": 1, "eval/loss": 0.4, "val/loss": 0.5}
+    done = bench.start(f"import json; print(json.dumps({printed})); print(json.dumps({written}))").wait()
+    command = program(Workspace(bench.settings.root), "task")
+    with terminal([*command, "metrics", done.id], {**os.environ, "COLUMNS": "55"}) as screen:
+        screen.expect(r"epoch +step +loss +grad_norm +eval_loss +eval_f1\s+1 +0.5 +1.5 +0.4 +0.25\s+")
+        screen.expect(r"epoch +step +eval_acc +val/loss\s+1 +0.75\s+8 +0.5\s+")
+    listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True).stdout
+    assert listed.endswith("loss=0.5 grad_norm=1.5 epoch=1 eval_loss=0.4 eval_f1=0.25 eval_acc=0.75 +2\n")
+    assert len(Workspace(bench.settings.root).task(done.id).metrics) == 11
+
+
 def curve(task: int, *values: float | None) -> Curve:
     return Curve(task, f"task {task}", "step", tuple(enumerate(values)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from trainenv.api import Workspace
 from trainenv.cli.completion import ENVIRONMENT, METHOD, TASK
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.errors import UsageError
+from trainenv.training.metric_lines import POSITIONS
 from trainenv.training.selection import selected
 from trainenv.training.task import STATUSES, Task
 
@@ -80,9 +81,36 @@ def metrics(ctx: click.Context, identifiers: tuple[str, ...], plot: str | None, 
     elif plot is None and not records:
         print(f"{found.id} has no metrics" + (" yet" if found.active else ""))
     elif plot is None:
-        columns = list(dict.fromkeys(name for record in records for name in record))
-        rows = [[in_words(record[name]) if name in record else "" for name in columns] for record in records]
+        _print_metrics(found, records)
+
+
+def _print_metrics(found: Task, records: Sequence[Mapping[str, Any]]) -> None:
+    """One table, or on a narrow terminal several below each other, each with the positions."""
+    names = without_copies({name: found.metrics.get(name) for record in records for name in record})
+    positions = [name for name in names if name in POSITIONS]
+    measured = [name for name in names if name not in POSITIONS]
+    told = [record for record in records if any(name in record for name in measured)]
+    cells = {name: [in_words(record[name]) if name in record else "" for record in told] for name in names}
+    for number, columns in enumerate(_blocks(positions, measured, cells)):
+        rows = [row for row in zip(*(cells[name] for name in columns), strict=True) if any(row[len(positions) :])]
+        if number:
+            print()
         print_table(columns, rows, right=columns)
+
+
+def _blocks(
+    positions: Sequence[str], measured: Sequence[str], cells: Mapping[str, Sequence[str]]
+) -> Iterator[Sequence[str]]:
+    """The columns of each table: the positions and as many others as the terminal has room for."""
+    sizes = {name: max(map(len, (name, *column))) + 2 for name, column in cells.items()}
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sum(sizes.values())
+    block = list(positions)
+    for name in measured:
+        if len(block) > len(positions) and sum(sizes[each] for each in (*block, name)) > room:
+            yield block
+            block = list(positions)
+        block.append(name)
+    yield block
 
 
 @click.command()
@@ -177,7 +205,7 @@ def _plot(place: Workspace, tasks: Sequence[Task], plot: str, *, quiet: bool) ->
 def _rows(title: str, values: Mapping[str, list[Any]]) -> list[list[str]]:
     """A section of the comparison; what nobody has is left out."""
     rows = [
-        ["≠" if len(set(map(repr, each))) > 1 else "", name.replace("_", " "), *(_cell(name, value) for value in each)]
+        ["≠" if len(set(map(repr, each))) > 1 else "", name, *(_cell(name, value) for value in each)]
         for name, each in values.items()
         if any(value is not None for value in each)
     ]
@@ -198,6 +226,20 @@ def in_words(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def in_line(values: Mapping[str, Any]) -> str:
-    """Values in one line."""
-    return " ".join(f"{name}={in_words(value)}" for name, value in values.items())
+def in_line(metrics: Mapping[str, Any], *, most: int | None = None) -> str:
+    """Last values in one line, ``most`` of them and how many more there are."""
+    told = without_copies(metrics)
+    words = [f"{name}={in_words(value)}" for name, value in told.items()]
+    if most is not None and len(words) > most:
+        words[most:] = [f"+{len(words) - most}"]
+    return " ".join(words)
+
+
+def without_copies(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Last values without what a trainer wrote for TensorBoard as well: ``train/loss`` where ``loss`` is the same."""
+
+    def is_copy(name: str) -> bool:
+        others = {name.replace("/", "_"), name.removeprefix("train/")} - {name}
+        return any(other in metrics and in_words(metrics[other]) == in_words(metrics[name]) for other in others)
+
+    return {name: value for name, value in metrics.items() if not is_copy(name)}

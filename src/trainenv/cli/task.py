@@ -23,6 +23,8 @@ from trainenv.training.task import Task
 if TYPE_CHECKING:
     from trainenv.training.rerun import Differences
 
+_METRICS_IN_LIST = 6
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -75,7 +77,7 @@ def _listed(found: Sequence[Summary]) -> tuple[list[str], list[list[object]]]:
         "Status": lambda task: task.outcome,
         "Time": lambda task: duration(task.started, task.finished),
         "Host": lambda task: task.host,
-        "Metrics": lambda task: in_line(task.metrics),
+        "Metrics": lambda task: in_line(task.metrics, most=_METRICS_IN_LIST),
     }
     if not any(task.name for task in found):
         del columns["Name"]
