@@ -6,6 +6,7 @@ import json
 import os
 import py_compile
 import random
+import shlex
 import shutil
 import stat
 import subprocess
@@ -43,6 +44,12 @@ def make_prefix(prefix: Path) -> Path:
         "conda-meta/history": "",
         "bin/python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
         "bin/tool": f"#!{prefix}/bin/python\nimport sys\nprint('tool', *sys.argv[1:])\n",
+        "etc/conda/activate.d/tool.sh": f"TOOL_HOME={shlex.quote(str(prefix))}/share\n",
+        "lib/pkgconfig/tool.pc": "prefix={}\nName: tool\n".format(str(prefix).replace(" ", "\\ ")),
+        "share/jupyter/kernels/tool/kernel.json": json.dumps({"argv": [f"{prefix}/bin/python"]}, indent=1),
+        "lib/python3.1/site-packages/dist-1.0.dist-info/direct_url.json": json.dumps(
+            {"url": (prefix / "src").as_uri()}
+        ),
         "etc/tool.conf": f"root={prefix}\nlibraries={prefix}/lib:/usr/lib\nsibling={prefix}-other\n",
         "lib/python3/site-packages/pkg/__init__.py": f"HOME = {str(prefix)!r}\n",
         "lib/python3/site-packages/pkg/plain.py": "def where():\n    return where.__code__.co_filename\n",

@@ -40,7 +40,7 @@ def _assert_moved(extracted: Path, *, reference: Path) -> None:
 @pytest.fixture
 def extracted(tiny_archive: Path, tmp_path: Path) -> Path:
     """The small prefix, by the plain ``tar`` program."""
-    return extract(tiny_archive, tmp_path / "machine b" / "chat")
+    return extract(tiny_archive, tmp_path / "machine 'b' ü&%😀" / "chat")
 
 
 @pytest.fixture
@@ -311,3 +311,14 @@ def test_libraries_that_the_machine_lacks_are_named(environment_archive: Path, t
     done = subprocess.run([place / "bin/conda-unpack"], capture_output=True, text=True, check=True)
     assert f"this machine lacks {found[1].decode()}.xy." in done.stderr
     assert f"(for {module.name.split('.')[0]}); install what brings" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a:b"])
+def test_where_no_environment_can_be_nothing_is_changed(tiny_archive: Path, tmp_path: Path, name: str) -> None:
+    extracted = extract(tiny_archive, tmp_path / name)
+    before = snapshot(extracted)
+    done = subprocess.run([extracted / "bin/conda-unpack"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "can't be a prefix" in done.stderr
+    assert snapshot(extracted) == before

@@ -82,7 +82,8 @@ def test_the_same_environment_anywhere_gives_the_same_bytes(environment: Path, t
     """A -> B -> C -> A, over prefixes of different lengths, with an interpreter and a compiled program."""
     first = pack(environment, tmp_path / "a.tar.zst").path
     previous = first
-    for step, place in enumerate(["b", "c/with/a/prefix/that/is/longer/than/any/of/the/others/in/this/test/chat", "a"]):
+    long = "c/with/a/prefix/that/is/longer/than/any/of/the/others/in/this/test/chat"
+    for step, place in enumerate(["b", long, "Anna's modèles", "100% 😀 (a & b); #{c}", "a"]):
         target = tmp_path / place
         unpack(previous, target)
         assert relocation.leftovers(target, [str(environment), relocation.PLACEHOLDER]) == []

@@ -135,7 +135,7 @@ def test_headers_of_other_installers_are_understood(header: str) -> None:
 
 
 def test_scripts_of_real_installers_move(tmp_path: Path) -> None:
-    for folder in ("plain", "with blank", "l" * 120):
+    for folder in ("plain", "with blank", "l" * 120, "Anna's disk"):
         old = tmp_path / folder
         output(sys.executable, "-m", "venv", "--without-pip", old)
         python = old / "bin/python"

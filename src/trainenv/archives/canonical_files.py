@@ -125,7 +125,7 @@ class LocalEnvironment:
 def carried_prefix(prefix: Path) -> str:
     """The prefix that the files of the environment at ``prefix`` carry: the recorded one, else its own."""
     try:
-        return (prefix / PREFIX_FILE).read_text().strip() or str(prefix)
+        return (prefix / PREFIX_FILE).read_text(encoding="utf-8").rstrip("\n") or str(prefix)
     except FileNotFoundError:
         return PLACEHOLDER if (prefix / RELOCATION_FILE).exists() else str(prefix)
 

@@ -35,6 +35,8 @@ from trainenv.relocation.rewrite import (
 )
 
 RECORDS = "conda-meta/trainenv"
+_IMPOSSIBLE = re.compile(r"[:\x00-\x1f\x7f]")
+"""What no prefix can have: PATH has them between colons, ``prefix`` and ``moving`` on lines."""
 DELTA_NOTE = "THIS-IS-A-DELTA.txt"
 
 
@@ -121,10 +123,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--prefix", help="another prefix, for instance the one that a container sees")
     given = parser.parse_args(arguments).prefix
     root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    new = root if given is None else os.path.normpath(given)
     try:
+        new = os.fsencode(root if given is None else os.path.normpath(given)).decode()
         if not os.path.isabs(new):
             raise ValueError(f"the prefix {given!r} is not an absolute path")
+        refused = _IMPOSSIBLE.search(new)
+        if refused:
+            raise ValueError(f"{new!r} can't be a prefix, as it has {refused[0]!r} in it; nothing was changed")
         print("conda-unpack: " + move(root, new), flush=True)
         if lacking := libraries_lacking(root):
             print(f"conda-unpack: this machine lacks {', '.join(lacking)}; install what brings them", file=sys.stderr)
@@ -157,9 +162,9 @@ def move(root: str, new: str) -> str:
         document = json.loads(file.read())
         if document["version"] != 1 or document["placeholder"] != PLACEHOLDER:
             raise ValueError(f"{file.name} is of another version")
-        held = _read(os.path.join(records, "prefix")).strip() or PLACEHOLDER
+        held = _read(os.path.join(records, "prefix")).rstrip("\n") or PLACEHOLDER
         journal = os.path.join(records, "moving")
-        former = _read(journal).splitlines()
+        former = [line for line in _read(journal).split("\n") if line]
         if held == new and not former:
             return f"nothing to do, the files hold {new} already"
         candidates = list(dict.fromkeys([held, *former]))

@@ -88,7 +88,7 @@ class Folder:
                 document = file.read(LONGEST + 1)
             said = (self.path / MANIFEST_SUM_FILE).read_text()
             prefix = self.path / PREFIX_FILE
-            held = prefix.read_text().strip() if prefix.exists() else None
+            held = prefix.read_text(encoding="utf-8").rstrip("\n") if prefix.exists() else None
         except FileNotFoundError:
             raise ArchiveError(
                 f"{self.name} is not a trainenv archive",

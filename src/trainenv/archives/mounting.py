@@ -28,7 +28,7 @@ from trainenv.archives.windows import in_memory
 from trainenv.environments import mounts
 from trainenv.environments.content_index import ContentIndex, identity
 from trainenv.environments.mounts import Mount
-from trainenv.environments.staging import require, sweep
+from trainenv.environments.staging import prefix_to_carry, require, sweep
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings, checked_name
@@ -67,7 +67,7 @@ def mount_environment(
             bytes_checked.result()
         name = checked_name(name or manifest.name, "environment")
         target = settings.prefix_of(name)
-        placed = placement(manifest, prefix or settings.target_prefix_of(name))
+        placed = placement(manifest, prefix_to_carry(settings, name, prefix))
         over = _laid_over(manifest, placed)
         room = sum(file.size for file in over)
         require_host(source.name, manifest, target, reporter, new_bytes=room, target_prefix=placed.prefix)

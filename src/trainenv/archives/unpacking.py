@@ -22,7 +22,7 @@ from trainenv.archives.sources import ByteSource, LocalFile
 from trainenv.archives.windows import in_memory
 from trainenv.environments.content_index import ContentIndex
 from trainenv.environments.sizes import size_of
-from trainenv.environments.staging import require, staged
+from trainenv.environments.staging import prefix_to_carry, require, staged
 from trainenv.errors import RelocationError
 from trainenv.progress import Reporter, SilentReporter, Step
 from trainenv.relocation import PLACEHOLDER
@@ -118,7 +118,7 @@ def unpack_environment(
         name = name or manifest.name
         target = settings.prefix_of(name)
         require(settings, name, exists=replaces)
-        placed = placement(manifest, prefix or settings.target_prefix_of(name))
+        placed = placement(manifest, prefix_to_carry(settings, name, prefix))
         with environments_of_machine(settings, but=target) as beside:
             prefixes = [*beside, target] if replaces else beside
             with reporter.step("look for files that are here"):

@@ -22,6 +22,8 @@ from trainenv.environments import relocated
 from trainenv.environments.records import canonical_name, conda_name, conda_records, distributions, replace_file
 
 _STAGING_PREFIX = re.compile(rb"/[^\0\s\"':;,=]*/\.trainenv/staging/[A-Za-z0-9_.+-]+-[0-9a-f]{8}/prefix")
+"""Of any workspace whose path is plain. That of an awkward one can't be told from what stands before it."""
+_STAGED_NAME = rb"/([A-Za-z0-9_.+-]+-[0-9a-f]{8})/prefix"
 
 
 class FileState(NamedTuple):
@@ -112,11 +114,16 @@ def _other_staging_prefixes(prefix: Path, built: Iterable[str]) -> set[str]:
 
     A build may write down the prefix of its interpreter, and uv keeps what it built for later ones.
     """
+    staging = prefix.parent.parent
+    spellings = {relocation.spelled(str(staging), spelling) for spelling in relocation.SPELLINGS}
+    of_this_workspace = re.compile(b"(?:" + b"|".join(map(re.escape, sorted(spellings))) + b")" + _STAGED_NAME)
     found: set[str] = set()
     for path in built:
         file = prefix / path
         if not file.is_symlink() and file.is_file():
-            found |= {os.fsdecode(match) for match in _STAGING_PREFIX.findall(file.read_bytes())}
+            data = file.read_bytes()
+            found |= {os.fsdecode(match) for match in _STAGING_PREFIX.findall(data)}
+            found |= {f"{staging}/{name.decode()}/prefix" for name in of_this_workspace.findall(data)}
     return found - {str(prefix)}
 
 

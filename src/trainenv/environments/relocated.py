@@ -23,7 +23,7 @@ _VERSION = 1
 def carried_prefix(prefix: Path) -> str | None:
     """The prefix that the files of the environment at ``prefix`` carry, None where nobody wrote it down."""
     try:
-        return (prefix / NOTES_DIR / "prefix").read_text(encoding="utf-8").strip() or None
+        return (prefix / NOTES_DIR / "prefix").read_text(encoding="utf-8").rstrip("\n") or None
     except OSError:
         return None
 

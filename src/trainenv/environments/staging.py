@@ -67,8 +67,8 @@ def staged(
     ``EnvironmentBusyError`` when another process has it and ``if_busy`` does not say otherwise.
     """
     target = settings.prefix_of(name)
-    _check_characters(str(target))
-    _check_characters(settings.target_prefix_of(name))
+    check_prefix(str(target), "Set envs_dir in trainenv.toml to another folder")
+    check_prefix(settings.target_prefix_of(name), "Set visible_as in trainenv.toml to another path")
     with (
         disk_full_told(settings, name),
         locks.exclusive(settings, name, if_busy),
@@ -274,13 +274,29 @@ def clone(source: Path, target: Path) -> None:
     shutil.copystat(source, target, follow_symlinks=False)
 
 
-def _check_characters(prefix: str) -> None:
-    """Prefixes stand between quotes in Python and shell files of packages, and between colons in PATH."""
-    if found := re.search(r"['\"\\$`:\x00-\x1f]", prefix):
+def prefix_to_carry(settings: Settings, name: str, wanted: str | None) -> str:
+    """``wanted``, else what ``settings`` say that the files of environment ``name`` carry.
+
+    Raises ``UsageError`` for a ``wanted`` one that none can be.
+    """
+    if wanted is None:
+        return settings.target_prefix_of(name)
+    if not os.path.isabs(wanted) or os.path.normpath(wanted) != wanted:
+        raise UsageError(f"{wanted!r} can't be a prefix", hint="Give an absolute path")
+    check_prefix(wanted, "Give another --prefix")
+    return wanted
+
+
+def check_prefix(prefix: str, hint: str) -> None:
+    """Raise ``UsageError`` for a prefix with characters that no spelling helps, since others read it.
+
+    They stand between colons in PATH, on lines of their own in records, and between double quotes in packages' scripts.
+    """
+    if found := re.search(r"[\"\\$`:\x00-\x1f\x7f]", prefix):
         raise UsageError(
             f"no environment can live in {prefix!r}",
-            cause=f"the path holds {found[0]!r}, which breaks the files that name it",
-            hint="Set envs_dir in trainenv.toml to another folder",
+            cause=f"the path holds {found[0]!r}, which breaks the files and variables that name it",
+            hint=hint,
         )
 
 

@@ -33,11 +33,12 @@ from trainenv.relocation.rewrite import (
     with_source_size,
 )
 from trainenv.relocation.search import find
-from trainenv.relocation.spelling import is_plain
+from trainenv.relocation.spelling import SPELLINGS, is_plain, spelled
 from trainenv.relocation.tree import PrefixTooLongError, find_in_tree, leftovers, relocate_tree
 
 __all__ = [
     "PLACEHOLDER",
+    "SPELLINGS",
     "MismatchError",
     "Needs",
     "NoRoomError",
@@ -55,5 +56,6 @@ __all__ = [
     "rewrite",
     "room",
     "shifted",
+    "spelled",
     "with_source_size",
 ]

@@ -268,6 +268,8 @@ def _self_locating_parts(script: Script) -> tuple[bytes, bytes]:
 def _header_patterns(prefix: str) -> re.Pattern[bytes]:
     """The plain ``#!`` line, and the ``sh`` detour that installers write where that would be too long."""
     escaped = re.escape(prefix.encode())
+    in_a_shell = {spelled(prefix, spelling) for spelling in SPELLINGS if spelling.startswith((PLAIN, "shell"))}
+    called_prefix = b"(?:" + b"|".join(map(re.escape, sorted(in_a_shell))) + b")"
 
     def named(name: bytes, pattern: bytes) -> bytes:
         return pattern.replace(b"<interpreter>", b"<" + name + b">").replace(
@@ -276,7 +278,7 @@ def _header_patterns(prefix: str) -> re.Pattern[bytes]:
 
     plain = rb"#![ \t]*" + escaped + b"/" + _INTERPRETER + rb"(?:[ \t]+" + _ARGUMENTS + rb")?[ \t]*\n"
     called = (
-        rb"#!/bin/sh\n'''exec' (?P<quote>['\"]?)" + escaped + b"/" + _INTERPRETER + rb"(?P=quote)"
+        rb"#!/bin/sh\n'''exec' (?P<quote>['\"]?)" + called_prefix + b"/" + _INTERPRETER + rb"(?P=quote)"
         rb"(?: (?P<arguments>[A-Za-z0-9_=,.+-]+))? \"\$0\" \"\$@\"(?:\n' '''| #''')\n"
     )
     return re.compile(b"(?:" + named(b"plain", plain) + b"|" + named(b"called", called) + b")")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from trainenv.archives.hosts import require_host
 from trainenv.archives.manifest import HostNeeds, Manifest
 from trainenv.archives.members import Files
 from trainenv.environments.environment import Environment
-from trainenv.environments.staging import staged
+from trainenv.environments.staging import prefix_to_carry, staged
 from trainenv.environments.verify import verify
 from trainenv.errors import ArchiveError, UsageError, VerificationError
 from trainenv.progress import Reporter
@@ -54,9 +53,7 @@ def unpack_foreign(
             )
         pixi_pack.build_from(settings, archive, kind, name, confirm, reporter)
         return name
-    target_prefix = prefix or settings.target_prefix_of(name)
-    if not os.path.isabs(target_prefix) or os.path.normpath(target_prefix) != target_prefix:
-        raise UsageError(f"{target_prefix!r} can't be a prefix", hint="Give an absolute path")
+    target_prefix = prefix_to_carry(settings, name, prefix)
     with staged(settings, name) as staging:
         beside = staging.path.with_name("unpacked")
         beside.mkdir()
