@@ -160,6 +160,10 @@ def test_what_is_no_environment_says_so(workspace: Workspace, tmp_path: Path) ->
         tar.addfile(entry("README"))
     with pytest.raises(ArchiveError, match="holds no environment: it has no conda-meta folder"):
         workspace.unpack(tmp_path / "some.tar")
+    installer = tmp_path / "some.sh"
+    installer.write_bytes(b"#!/bin/sh\n#\n# Created by constructor 3.11\n#\n# NAME:  some\n# PLAT:  linux-64\n\x7fELF")
+    with pytest.raises(ArchiveError, match="it is an installer, as constructor makes them"):
+        workspace.unpack(installer)
 
 
 def test_a_file_name_that_can_name_no_environment_asks_for_one(workspace: Workspace, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from trainenv.channels.pypi import pip_settings
 from trainenv.environments.records import conda_records
 from trainenv.errors import ArchiveError, InstallError, UsageError
 
-HEADER = "#!/usr/bin/env bash\n# pixi-unpack\nexit 0\n@@END_HEADER@@\n\n"
+HEADER = "#!/usr/bin/env bash\n$TEMPDIR/pixi-unpack\nexit 0\n@@END_HEADER@@\n\n"
 FOOTER = "\n@@END_ARCHIVE@@\n"
 
 
@@ -125,10 +125,12 @@ def test_its_packages_stay_as_long_as_they_are_needed(tmp_path: Path, small: Sma
 def test_a_self_extracting_one(workspace: Workspace, small: Small, tmp_path: Path) -> None:
     text = base64.b64encode(small().read_bytes()).decode()
     script = tmp_path / "environment.sh"
-    script.write_text(f"{HEADER}{text}{FOOTER}{base64.b64encode(b'program').decode()}")
-    kind = recognise(script)
-    assert kind is not None
-    assert (kind.packer, kind.container) == ("pixi-pack", "sh")
+    for program in ("pixi-pack", "pixi-unpack"):
+        header = HEADER.replace("pixi-unpack", program)
+        script.write_text(f"{header}{text}{FOOTER}{base64.b64encode(b'program').decode()}")
+        kind = recognise(script)
+        assert kind is not None
+        assert (kind.packer, kind.container) == ("pixi-pack", "sh")
     made = workspace.unpack(script)
     assert (made.name, (made.prefix / "etc/tool.conf").read_text()) == ("environment", f"root={made.prefix}\n")
     script.write_text(f"{HEADER}{text[: len(text) // 12 * 4]}{FOOTER}")

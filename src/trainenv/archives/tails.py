@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from trainenv.archives import footer, seektable, squashfs_tree, tarformat
 from trainenv.archives.frames import Frame
 from trainenv.archives.sources import ByteSource, incomplete
@@ -32,6 +34,12 @@ def _foreign(source: ByteSource) -> ArchiveError:
     begin = source.read(0, min(source.size, 512))
     if begin.startswith((seektable.MAGIC, footer.GZIP_HEAD[:2], squashfs_tree.MAGIC)) or tarformat.is_header(begin):
         return incomplete(source.name)
+    if begin.startswith(b"#!") and b"\n# NAME: " in begin and b"\n# PLAT: " in begin:
+        return ArchiveError(
+            f"{source.name} can't be unpacked",
+            cause="it is an installer, as constructor makes them",
+            hint=f"Run it (sh {shlex.quote(source.name)} -b -p PREFIX), then use `-p PREFIX` with run or pack",
+        )
     return ArchiveError(
         f"{source.name} is not a trainenv archive", hint="`trainenv pack` makes one; see `trainenv pack --help`"
     )

@@ -23,6 +23,7 @@ from trainenv.errors import MountError
 _NOTE = "mount.json"
 _PIECE = 4 << 20
 _OPTIONS = "ro,nosuid,nodev"
+_IN_CONTAINERS = ("/run/.containerenv", "/.dockerenv")
 _FUSE_SETTINGS = "/etc/fuse.conf"
 _OF_IMAGE = Path("conda-meta", "trainenv", "relocation.json")
 """Every image has it, and it never lies over one: who sees it sees the image."""
@@ -269,11 +270,11 @@ def _try(message: str, kernel: list[list[str]], fuse: list[list[str]], package: 
         said.append(f"{command[0]}: {output or f'exit code {code}'}")
     if not fuse:
         said.append(f"there is no program {package}")
-    raise MountError(
-        message,
-        cause="; ".join(said),
-        hint="Unpack it without --mount" if fuse else f"Install the package {package}, or unpack it without --mount",
-    )
+    ways = [] if fuse else [f"Install the package {package}"]
+    if fuse and any(map(os.path.exists, _IN_CONTAINERS)):
+        ways.append("Start the container with --device /dev/fuse --cap-add SYS_ADMIN")
+    hint = f"{ways[0]}, or unpack it without --mount" if ways else "Unpack it without --mount"
+    raise MountError(message, cause="; ".join(said), hint=hint)
 
 
 def _run(command: Sequence[str], inherited: Sequence[int] = ()) -> tuple[int, str]:

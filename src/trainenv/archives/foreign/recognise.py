@@ -26,6 +26,9 @@ CONDA_PACK, PIXI_PACK = "conda-pack", "pixi-pack"
 
 _HEAD = 16384
 _SCRIPT_END = b"\n@@END_HEADER@@\n"
+_IN_PIXI_SCRIPTS = (b"/pixi-unpack", b"/pixi-pack")
+"""What the script starts; until pixi-pack 0.6 its one program did both."""
+
 _PIXI_NAMES = ("channel", "environment.yml", "pixi-pack.json", "pypi")
 _COMPRESSIONS = {GZIP: "tar.gz", ZSTD: "tar.zst", BZIP2: "tar.bz2", XZ: "tar.xz"}
 
@@ -57,7 +60,7 @@ def recognise(archive: Path) -> Kind | None:
                 return None if _is_own_image(archive) else Kind(CONDA_PACK, "squashfs")
             if head.startswith(zips.MAGIC):
                 return Kind(CONDA_PACK, "zip")
-            if head.startswith(b"#!") and _SCRIPT_END in head and b"pixi-unpack" in head:
+            if head.startswith(b"#!") and _SCRIPT_END in head and any(name in head for name in _IN_PIXI_SCRIPTS):
                 return Kind(PIXI_PACK, "sh")
             return _of_tar(archive, file, head)
     except OSError:
