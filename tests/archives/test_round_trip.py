@@ -306,3 +306,12 @@ def test_what_is_no_utf_8_is_named(what: str, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"lib/(caf|link).*is not a UTF-8 name"):
         pack(prefix, tmp_path / "out.tar.zst")
     assert [path.name for path in tmp_path.iterdir()] == ["chat"]
+
+
+def test_how_often_it_was_changed_here_does_not_travel(tmp_path: Path) -> None:
+    prefix = make_prefix(tmp_path / "chat")
+    shutil.rmtree(prefix / "share")
+    before = pack(prefix, tmp_path / "before.tar").path
+    (prefix / "conda-meta/trainenv").mkdir()
+    (prefix / "conda-meta/trainenv/generation.json").write_text('{"number": 2, "changed": "2026-01-01T00:00:00Z"}')
+    assert pack(prefix, tmp_path / "after.tar").path.read_bytes() == before.read_bytes()

@@ -20,14 +20,14 @@ from trainenv.archives.manifest import (
     Package,
 )
 from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE
-from trainenv.environments import left_out
+from trainenv.environments import generations, left_out
 from trainenv.environments.environment import why_none
-from trainenv.environments.records import CondaRecord, conda_records, pypi_distributions, python_version
+from trainenv.environments.records import NOTES_DIR, CondaRecord, conda_records, pypi_distributions, python_version
 from trainenv.errors import ArchiveError
 
 _LEFT_OUT = frozenset(
     {CONDA_UNPACK, DELTA_NOTE, RELOCATION_FILE, PREFIX_FILE, JOURNAL_FILE, MANIFEST_FILE, MANIFEST_SUM_FILE}
-    | {left_out.PATH}
+    | {left_out.PATH, f"{NOTES_DIR}/{generations.NOTE}"}
 )
 """Made anew for each archive, or true for one machine only."""
 
