@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainenv.credentials import without_credentials
+from trainenv.printable import printable
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
@@ -48,7 +49,7 @@ class TrainenvError(Exception):
             line += f": {cause}"
         if self.hint:
             line += f". {self.hint}" if not line.endswith((".", "?", "!")) else f" {self.hint}"
-        return without_credentials(" ".join(line.split()))
+        return printable(without_credentials(" ".join(line.split())))
 
 
 class Terminated(BaseException):

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from trainenv.printable import printable
+
 
 class Step(Protocol):
     """One piece of work in progress. ``unit`` is ``"B"`` for bytes, else a plural noun."""
@@ -74,7 +76,7 @@ class NoticesOnly(SilentReporter):
     """Shows nothing but the notices, on standard error."""
 
     def notice(self, text: str) -> None:
-        print(f"! {text}", file=sys.stderr)
+        print(f"! {printable(text)}", file=sys.stderr)
 
 
 class _JsonStep:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from trainenv.printable import printable
 from trainenv.progress import Step
 
 Piece = tuple[str, str]
@@ -106,7 +107,7 @@ class TerminalReporter:
             self.print(*self._ended(step, mark))
 
     def notice(self, text: str) -> None:
-        self.print(("  " * len(self._running), ""), ("!", "yellow"), (f" {text}", ""))
+        self.print(("  " * len(self._running), ""), ("!", "yellow"), (f" {printable(text)}", ""))
 
     def print(self, *pieces: Piece) -> None:
         """One line above whatever runs."""

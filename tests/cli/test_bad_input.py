@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import support
+from tests.archives.conftest import make_prefix
 from tests.conftest import RunCommand, program, python_here
 from trainenv import Workspace
 
@@ -201,3 +203,21 @@ def test_errors_are_json_free_and_results_are_json(workspace: Workspace, trainen
     done = trainenv(workspace, "env", "show", "none", "--json")
     assert done.stdout == ""
     assert done.returncode == 1
+
+
+def test_names_from_elsewhere_do_not_command_the_terminal(
+    workspace: Workspace, trainenv: RunCommand, tmp_path: Path
+) -> None:
+    prefix = make_prefix(tmp_path / "chat")
+    shutil.rmtree(prefix / "share")
+    os.mkfifo(prefix / "lib/\x1b[2Jpipe")
+    packed = trainenv(workspace, "pack", "-p", str(prefix), "-o", str(tmp_path / "chat.tar"))
+    host = json.loads(trainenv(workspace, "doctor", "--json").stdout)
+    host["host"]["name"] = "machine\x1b]0;b\x07"
+    (tmp_path / "host.json").write_text(json.dumps(host))
+    shown = trainenv(workspace, "inspect", str(tmp_path / "chat.tar"), "--against-host", str(tmp_path / "host.json"))
+    refused = trainenv(workspace, "inspect", str(tmp_path / "\x1b[31mred"))
+    assert "lib/\\x1b[2Jpipe is neither" in packed.stderr
+    assert "machine\\x1b]0;b\\x07" in shown.stdout
+    assert "\\x1b[31mred can't be read" in refused.stderr
+    assert "\x1b" not in packed.stderr + shown.stdout + refused.stderr

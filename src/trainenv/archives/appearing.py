@@ -45,7 +45,11 @@ def _appearing(output: Path, opened: Callable[[Path], int]) -> Iterator[tuple[in
     try:
         descriptor = opened(hidden)
     except OSError as error:
-        raise ArchiveError(f"{output} can't be written", cause=error.strerror or str(error)) from None
+        raise ArchiveError(
+            f"{output} can't be written",
+            cause=error.strerror or str(error),
+            hint="Choose another place" if output.parent.is_dir() else f"Make the folder {output.parent} first",
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

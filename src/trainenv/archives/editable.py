@@ -37,6 +37,7 @@ from trainenv.progress import Reporter
 from trainenv.relocation import find, relocate_tree, rewrite
 from trainenv.relocation.search import holds
 from trainenv.settings import Settings
+from trainenv.sizes import human_size
 
 Editable = Literal["refuse", "include", "wheel"]
 
@@ -142,7 +143,7 @@ def included(
             folders.update(_parents(member))
             count += 1
         folders.update((PROJECTS, inside))
-        reporter.notice(f"{project} comes along as {inside}: {count} files, {size / 1e6:.1f} MB")
+        reporter.notice(f"{project} comes along as {inside}: {count} files, {human_size(size)}")
     for path in {*_NOTES, *(path for project in present for path in project.leading)}:
         if path in files and path not in linked and (text := _moved(prefix / path, path, moves)) is not None:
             places[path] = str(_written(scratch / path, text, prefix / path))

@@ -11,6 +11,7 @@ from typing import Any
 
 from trainenv.archives import columns
 from trainenv.archives.members import Files
+from trainenv.sizes import human_size
 
 FORMAT_VERSION = 2
 """Of the manifest and of the file that it is in."""
@@ -140,7 +141,7 @@ class LeftOut:
         return {"files": self.files, "bytes": dict(self.bytes)}
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in self.bytes.items())
+        parts = ", ".join(f"{kind} {human_size(size)}" for kind, size in self.bytes.items())
         return f"{self.files} file{'s' * (self.files != 1)} ({parts})"
 
 

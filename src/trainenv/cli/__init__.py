@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from trainenv.credentials import without_credentials
 from trainenv.errors import Terminated, TrainenvError
+from trainenv.printable import printable
 
 
 def main() -> NoReturn:
@@ -89,7 +90,7 @@ def _open_missing_streams() -> None:
 
 def _say(text: str, details: Sequence[str] = ()) -> None:
     """One line on standard error, and indented ones below it, if anybody still reads it."""
-    lines = [f"trainenv: {text}", *(f"  {without_credentials(line)}" for line in details)]
+    lines = [f"trainenv: {text}", *(f"  {printable(without_credentials(line))}" for line in details)]
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from trainenv.printable import printable
+
 _GAP = "  "
 _NARROWEST = 8
 
@@ -16,9 +18,12 @@ def lines(
 ) -> list[str]:
     """The header and the rows; columns named in ``right`` are aligned to the right.
 
-    Cells are folded where the table would be wider than ``width`` characters. None as a cell is empty.
+    Cells are folded where the table would be wider than ``width`` characters. None as a cell is empty; what would
+    command the terminal is shown as an escape.
     """
     cells = [list(columns), *(["" if cell is None else str(cell) for cell in row] for row in rows)]
+    if not all(map(str.isprintable, map("".join, cells))):
+        cells = [list(map(printable, row)) for row in cells]
     folded = "\n" in "".join(map("".join, cells))
     inner = [[max(cell.split("\n"), key=_width) for cell in row] for row in cells] if folded else cells
     widths = [max(map(_width, column)) for column in zip(*inner, strict=True)]
