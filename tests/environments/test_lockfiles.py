@@ -16,7 +16,7 @@ from trainenv.environments.locked import LockedConda, LockedEnvironment, LockedW
 from trainenv.environments.lockfiles import explicit, pylock
 from trainenv.environments.records import conda_records
 from trainenv.environments.specification import gather, read_file
-from trainenv.errors import InstallError, SpecificationError, TrainenvError
+from trainenv.errors import InstallError, SolveError, SpecificationError, TrainenvError
 
 PYTHON = f"python={python_here()}"
 
@@ -379,6 +379,11 @@ def test_the_python_of_a_pyproject_is_heeded(workspace: Workspace, wheels: Path,
     text = PYPROJECT.replace(">=3.8", f"=={python_here()}.*")
     made = workspace.create("chat", files=[_written(tmp_path, "pyproject.toml", text)])
     assert str(made.python).startswith(python_here())
+    other = _written(tmp_path, "pyproject.toml", PYPROJECT.replace(">=3.8", ">=3.99"))
+    with pytest.raises(SolveError, match=r"pyproject.toml is for Python >=3.99"):
+        workspace.create("other", f"python={python_here()}", files=[other])
+    with pytest.raises(SolveError, match=r"pyproject.toml is for Python >=3.99"):
+        workspace.install("chat", files=[other])
 
 
 @pytest.mark.parametrize(

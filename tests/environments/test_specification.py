@@ -62,6 +62,7 @@ def test_what_conda_list_exports_is_recognised_under_any_name(tmp_path: Path, he
     ("text", "words"),
     [
         ("numpy\n<<<<<<< HEAD\nsix==1.0\n=======\nsix==2.0\n>>>>>>> other\n", "line 2 is git's mark of a conflict"),
+        ("dependencies: [python, {pip: [--nosuch x]}]\n", "/file: --nosuch is not an option of requirements files"),
         ("version: 7\nplatforms:\n- name: linux-64\nenvironments:\n  default:\n", "pixi.lock"),
     ],
 )

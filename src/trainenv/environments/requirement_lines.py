@@ -111,12 +111,15 @@ def read(text: str, file: Path, folder: Path, load: Callable[[Path], str]) -> tu
 
 
 def of_lines(
-    lines: Iterable[tuple[str, Place | None]], folder: Path, load: Callable[[Path], str]
+    lines: Iterable[tuple[str, Place | None]], folder: Path, load: Callable[[Path], str], where: str
 ) -> tuple[RequirementLine, ...]:
-    """``lines`` that stand in no requirements file, each with its place if it has one; paths begin at ``folder``."""
+    """``lines`` that stand in no requirements file, each with its place if it has one; paths begin at ``folder``.
+
+    ``where`` says for messages where those without a place stand.
+    """
     found: list[RequirementLine] = []
     for line, place in lines:
-        for item in _parsed(line, place, folder, "the command line"):
+        for item in _parsed(line, place, folder, where):
             found += _included(item, folder, folder, load, ())
     return tuple(found)
 

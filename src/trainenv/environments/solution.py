@@ -84,6 +84,7 @@ def for_create(
         records = _solve(settings, sources, specs, reporter, target)
     if specification.wants_pypi and not any(record.name.normalized == "python" for record in records):
         raise SolveError("PyPI packages need a python in the environment", hint="Add python to the specification")
+    _require_meant(specification, records)
     return Solution(tuple(specs), sources, records, specification, target=target)
 
 
@@ -112,6 +113,7 @@ def for_install(
     _refuse_replaced(note, specification.conda)
     target = _continued(target, note, reporter)
     if not specification.conda:
+        _require_meant(specification, [], python_version(prefix))
         sources = known_sources(settings, note)
         return Solution(tuple(specs), sources, None, specification, frozenset(upgrade), target=target)
     known = _known_channels(note) or channels_of_records(prefix) or settings.channels
@@ -124,6 +126,7 @@ def for_install(
         tell_apart(error, {conda.spec_name(spec) for spec in conda.match_specs(earlier)})
         raise
     _require_same_python(prefix, records)
+    _require_meant(specification, records)
     return Solution(tuple(specs), sources, records, specification, frozenset(upgrade), target=target)
 
 
@@ -234,6 +237,27 @@ def _refuse_replaced(note: Mapping[str, Any], specs: Sequence[str]) -> None:
                 cause=f"a PyPI package has replaced conda's {name} here",
                 hint=f"Ask for it with `trainenv pip install -n NAME {name}` and its version",
             )
+
+
+def _require_meant(specification: Specification, records: Sequence[RepoDataRecord], python: str | None = None) -> None:
+    """Raise where projects of ``specification`` are for another Python than that of ``records``, else ``python``."""
+    from packaging.specifiers import SpecifierSet
+
+    python = next((str(record.version) for record in records if record.name.normalized == "python"), python)
+    wanted = specification.requires_python
+    if (
+        python is None
+        or wanted is None
+        or not specification.projects
+        or SpecifierSet(wanted).contains(python, prereleases=True)
+    ):
+        return
+    files = ", ".join(map(str, specification.projects))
+    raise SolveError(
+        f"Python {python} does not suit",
+        cause=f"{files} is for Python {wanted}",
+        hint="Make an environment with that Python",
+    )
 
 
 def _require_same_python(prefix: Path, records: Sequence[RepoDataRecord]) -> None:

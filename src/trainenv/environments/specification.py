@@ -116,7 +116,8 @@ def of_requirements(lines: Iterable[str], folder: Path | None = None) -> Specifi
     """
     folder = folder or Path(current_folder())
     placed = ((line, None) for line in lines)
-    return Specification(requirements=requirement_lines.of_lines(placed, folder, _load_requirements), folder=folder)
+    requirements = requirement_lines.of_lines(placed, folder, _load_requirements, "the command line")
+    return Specification(requirements=requirements, folder=folder)
 
 
 def checked_spec(spec: str, where: str) -> str:
@@ -323,7 +324,7 @@ def _read_conda_list(file: Path, text: str) -> Specification:
     placed = ((requirement, Place(file, number)) for requirement, number in pinned)
     return Specification(
         conda=tuple(checked_spec(spec, f"in {file}") for spec in specs),
-        requirements=requirement_lines.of_lines(placed, file.parent, _load_requirements),
+        requirements=requirement_lines.of_lines(placed, file.parent, _load_requirements, str(file)),
         folder=file.parent,
         files=(file,),
     )
@@ -366,7 +367,9 @@ def _read_environment_yml(file: Path, text: str) -> Specification:
     return Specification(
         conda=tuple(conda),
         channels=tuple(channel for channel in channels if channel != "nodefaults"),
-        requirements=requirement_lines.of_lines(_placed(requirements, file, text), folder, _load_requirements),
+        requirements=requirement_lines.of_lines(
+            _placed(requirements, file, text), folder, _load_requirements, str(file)
+        ),
         folder=folder,
         name=None if name is None else str(name),
         variables={str(key): str(value) for key, value in variables.items()},
