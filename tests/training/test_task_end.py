@@ -24,6 +24,7 @@ from trainenv.training.task import Task, list_tasks, load_task, reload
 if TYPE_CHECKING:
     from tests.training.conftest import Bench
 
+LAST_PID = "/proc/sys/kernel/ns_last_pid"
 STUBBORN = """
     import signal, time
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -99,6 +100,46 @@ def test_an_interrupt_reaches_the_code_as_one(bench: Bench) -> None:
 def test_cancel_kills_code_that_ignores_it(bench: Bench) -> None:
     ended = cancel(bench.start_and_hear(STUBBORN, grace_seconds=0.2))
     assert (ended.status, ended.exit_code, ended.signal) == ("cancelled", None, "SIGKILL")
+
+
+def test_cancel_is_heard_by_who_was_stopped(bench: Bench) -> None:
+    task = bench.start_and_hear(
+        """
+            import os, signal
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+            print("up", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            """,
+        grace_seconds=60,
+    )
+    os.kill(bench.supervisor(task), signal.SIGSTOP)
+    ended = cancel(task)
+    assert (ended.status, ended.exit_code) == ("cancelled", 7)
+
+
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="only root may say which number a process gets")
+def test_the_exit_code_is_the_codes_own_also_if_its_number_is_used_again(bench: Bench) -> None:
+    """A child that outlives the code starts a process with the number that the code had."""
+    code = f"""
+        import os, signal, time
+        mine = os.getpid()
+        if os.fork():
+            os._exit(3)
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while os.path.exists(f"/proc/{{mine}}"):
+            time.sleep(0.001)
+        child = None
+        while child != mine:  # Until no other process of this machine is faster.
+            with open({LAST_PID!r}, "w") as file:
+                file.write(str(mine - 1))
+            child = os.fork()
+            if child == 0:
+                time.sleep(0.2)  # Then the supervisor is its parent.
+                os._exit(0)
+        """
+    ended = bench.start(textwrap.dedent(code)).wait()
+    assert (ended.status, ended.exit_code) == ("failed", 3)
 
 
 def test_cancel_finds_grandchildren_in_their_own_session(bench: Bench) -> None:

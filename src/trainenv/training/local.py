@@ -69,6 +69,7 @@ class LocalExecutor(Executor):
             pid = current.supervisor["pid"]
             assert isinstance(pid, int)
             processes.send(signal.SIGTERM, [pid])
+            processes.send(signal.SIGCONT, [pid])  # Someone may have stopped it.
         elif current.status == "lost":
             _end_orphans(current)
 

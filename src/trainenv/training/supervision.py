@@ -66,7 +66,7 @@ class Supervision:
                 return False
             if pid == 0:
                 return True
-            if pid == self._code.pid:
+            if pid == self._code.pid and self._wait_status is None:  # Its number may be another's later.
                 self._wait_status = wait_status
 
     def _pass_signals_on(self) -> None:
@@ -83,11 +83,12 @@ class Supervision:
             processes.send(signal.SIGKILL, processes.descendants(os.getpid()))
 
     def _ask_to_end(self, number: int) -> None:
-        """Send the code a signal; from the first one on its grace period runs."""
+        """Send the code a signal, heard also where it was stopped; from the first one on its grace period runs."""
         if self._kill_at is None:
             self._kill_at = time.monotonic() + self._task["grace_seconds"]
         try:
             os.killpg(self._code.pid, number)
+            os.killpg(self._code.pid, signal.SIGCONT)
         except ProcessLookupError:
             pass
 
