@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import py_compile
 import shutil
 import struct
 import subprocess
@@ -206,6 +207,29 @@ def test_a_changed_file_is_packed_as_it_is_now(small_archive: Path, tmp_path: Pa
     pack(tmp_path / "b", tmp_path / "b.tar.zst")
     unpack(tmp_path / "b.tar.zst", tmp_path / "c")
     assert (tmp_path / "c/etc/tool.conf").read_text() == f"new={tmp_path}/c/etc\n"
+
+
+def test_one_that_was_moved_by_hand_may_name_both_places(small_archive: Path, tmp_path: Path) -> None:
+    former, place = tmp_path / "former", tmp_path / "its/new/place"
+    unpack(small_archive, former)
+    place.parent.mkdir(parents=True)
+    former.rename(place)
+    (place / "bin/new").write_text(f"#!{place}/bin/python\nprint('new')\n")
+    (place / "etc/both.conf").write_text(f"one={former}/etc\nother={place}/etc\n")
+    (place / "etc/big.conf").write_text(f"at={place}/etc\n" + "x" * (9 << 20))
+    module = place / "lib/python3/site-packages/made_here.py"
+    module.write_text(f"HOME = {str(place)!r}\n")
+    os.utime(module, (1_600_000_000, 1_600_000_000))
+    py_compile.compile(str(module), doraise=True)
+    target = tmp_path / "c"
+    unpack(pack(place, tmp_path / "c.tar.zst").path, target)
+    assert relocation.leftovers(target, [str(former), str(place)]) == []
+    assert (target / "bin/new").read_text().startswith(f"#!{target}/bin/python\n")
+    assert (target / "etc/both.conf").read_text() == f"one={target}/etc\nother={target}/etc\n"
+    assert (target / "etc/big.conf").read_text().startswith(f"at={target}/etc\n")
+    moved = target / "lib/python3/site-packages/made_here.py"
+    (cached,) = (moved.parent / "__pycache__").glob("made_here.*.pyc")
+    assert int.from_bytes(cached.read_bytes()[12:16], "little") == moved.stat().st_size
 
 
 def test_a_binary_without_room_is_named_before_anything_is_written(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from trainenv.relocation.rewrite import (
     shifted,
     with_source_size,
 )
+from trainenv.relocation.search import holds
 
 _CREDENTIALS = re.compile(r"(https?://)(?:[^/@\s\"']+@)?([^/@\s\"']+)(?:/t/[^/\s\"']+)?")
 """A URL's beginning: with ``user:password@`` before the host and conda's ``/t/TOKEN`` after it."""
@@ -46,14 +47,16 @@ class Recorded:
 class Canonicaliser:
     """Makes canonical what lies in a prefix whose files carry ``prefix``.
 
-    ``records`` come from ``read_records``, ``placeholder_lengths`` from the inventory;
-    ``no_room`` is told the path of a binary that can't be rewritten and is kept as it is.
+    If it lies in another ``place`` by now, files that were made there name that. ``records`` come from
+    ``read_records``, ``placeholder_lengths`` from the inventory; ``no_room`` is told the path of a binary that can't
+    be rewritten and is kept as it is.
     """
 
     prefix: str
     records: Mapping[str, Recorded]
     placeholder_lengths: Mapping[str, int]
     no_room: Callable[[str], None]
+    place: str | None = None
     _sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def whole(self, path: str, data: bytes) -> tuple[bytes, Occurrences | None]:
@@ -66,15 +69,17 @@ class Canonicaliser:
             self._sized(path, len(data), len(content))
             return content, recorded.occurrences
         data = self._for_its_source(path, _normalised(path, data))
-        found = find(data, self.prefix, path, placeholder_length=self.placeholder_lengths.get(path))
-        if found is None:
-            return data, None
+        size = len(data)
         try:
-            content, occurrences = rewrite(data, found, self.prefix, PLACEHOLDER, path, portable=True)
+            data, prefix = self._of_one_prefix(path, data)
+            found = self._found(path, data, prefix)
+            if found is None:
+                return data, None
+            content, occurrences = rewrite(data, found, prefix, PLACEHOLDER, path, portable=True)
         except NoRoomError:
             self.no_room(path)
             return data, None
-        self._sized(path, len(data), len(content))
+        self._sized(path, size, len(content))
         return content, occurrences
 
     def streamed(
@@ -82,9 +87,9 @@ class Canonicaliser:
     ) -> tuple[int, Callable[[], Iterator[bytes]], Occurrences | None]:
         """The same for an open file of any size: the canonical size, and how to get the content in blocks."""
 
-        def content(occurrences: Occurrences) -> Iterator[bytes]:
-            parts = windows(occurrences, self.prefix, size)
-            return rewritten(descriptor, size, parts, self.prefix, PLACEHOLDER, path, portable=True)
+        def content(occurrences: Occurrences, prefix: str = self.prefix) -> Iterator[bytes]:
+            parts = windows(occurrences, prefix, size)
+            return rewritten(descriptor, size, parts, prefix, PLACEHOLDER, path, portable=True)
 
         recorded = self.records.get(path)
         if recorded is not None:
@@ -96,20 +101,25 @@ class Canonicaliser:
             if digest == recorded.sha256:
                 self._sized(path, size, length)
                 return length, lambda: content(present), recorded.occurrences
-        found = self._found_in(path, descriptor, size)
+        data = cast("bytes", BigData(descriptor, size))
+        prefix = self.prefix
+        found = self._found(path, data, prefix)
+        if found is None and self._is_of_place(path, data):
+            prefix = self.place or prefix
+            found = self._found(path, data, prefix)
         if found is not None and found.kind == "pyc":
             self.no_room(path)
             found = None
         if found is None:
             return size, lambda: blocks(descriptor, 0, size), None
         try:
-            length, _ = _measured(content(found))
+            length, _ = _measured(content(found, prefix))
         except NoRoomError:
             self.no_room(path)
             return size, lambda: blocks(descriptor, 0, size), None
         self._sized(path, size, length)
-        occurrences = shifted(found, self.prefix, PLACEHOLDER, portable=True)
-        return length, lambda: content(found), occurrences
+        occurrences = shifted(found, prefix, PLACEHOLDER, portable=True)
+        return length, lambda: content(found, prefix), occurrences
 
     def _as_recorded(self, path: str, data: bytes, recorded: Recorded) -> bytes | None:
         """The canonical content, if the file is still the one that was recorded."""
@@ -127,10 +137,24 @@ class Canonicaliser:
             return recorded.occurrences
         return shifted(recorded.occurrences, PLACEHOLDER, self.prefix)
 
-    def _found_in(self, path: str, descriptor: int, size: int) -> Occurrences | None:
-        """Search a big file, of which most hold nothing."""
-        data = cast("bytes", BigData(descriptor, size))
-        return find(data, self.prefix, path, placeholder_length=self.placeholder_lengths.get(path))
+    def _of_one_prefix(self, path: str, data: bytes) -> tuple[bytes, str]:
+        """``data``, and the one prefix that it names. Raises ``NoRoomError`` if it names two and has no room."""
+        if not self._is_of_place(path, data):
+            return data, self.prefix
+        place = cast("str", self.place)
+        if not holds(data, self.prefix, path):
+            return data, place
+        found = self._found(path, data, place)
+        return data if found is None else rewrite(data, found, place, self.prefix, path)[0], self.prefix
+
+    def _is_of_place(self, path: str, data: bytes) -> bool:
+        """Whether ``data`` names the place to which the prefix was moved."""
+        if self.place is None or f"{self.prefix}/".startswith(f"{self.place}/"):
+            return False
+        return holds(data, self.place, path)
+
+    def _found(self, path: str, data: bytes, prefix: str) -> Occurrences | None:
+        return find(data, prefix, path, placeholder_length=self.placeholder_lengths.get(path))
 
     def _sized(self, path: str, before: int, after: int) -> None:
         if before != after and path.endswith(".py"):

@@ -105,7 +105,9 @@ class LocalEnvironment:
         self._prefix = prefix
         self.records = read_records(prefix)
         canonicaliser = Canonicaliser(
-            carried_prefix(prefix), self.records, placeholder_lengths(prefix), no_room=lambda _: None
+            *(carried_prefix(prefix), self.records, placeholder_lengths(prefix)),
+            no_room=lambda _: None,
+            place=os.path.realpath(prefix),
         )
         self._files = CanonicalFiles(prefix, canonicaliser, {})
         self._sources: set[str] = set()

@@ -166,7 +166,9 @@ class _Packer:
         def no_room(path: str) -> None:
             reporter.notice(f"{path} keeps {carried}: it has no room for any other prefix as long as the placeholder")
 
-        canonicaliser = Canonicaliser(carried, read_records(prefix), found.placeholder_lengths, no_room)
+        canonicaliser = Canonicaliser(
+            carried, read_records(prefix), found.placeholder_lengths, no_room, os.fspath(prefix)
+        )
         self._canonical = CanonicalFiles(prefix, canonicaliser, found.places)
         self._index = index
         self._against = against
