@@ -165,6 +165,15 @@ def test_a_renamed_environment_is_whole_and_the_old_name_free(workspace: Workspa
     workspace.clone(renamed, "chat")
 
 
+def test_renamed_there_and_back_it_packs_to_the_same_bytes(
+    workspace: Workspace, made: Environment, tmp_path: Path
+) -> None:
+    before = workspace.pack(made, tmp_path / "before.tar").path
+    workspace.rename(made.name, "other")
+    again = workspace.rename("other", made.name)
+    assert workspace.pack(again, tmp_path / "after.tar").path.read_bytes() == before.read_bytes()
+
+
 def test_an_environment_in_use_is_not_renamed(workspace: Workspace, made: Environment) -> None:
     descriptor = locks.shared(workspace.settings, "chat")
     assert descriptor is not None

@@ -120,7 +120,8 @@ def hash_in_conda_records(prefix: Path, moved: Collection[str]) -> None:
                 entry["sha256_in_prefix"] = hashlib.sha256((prefix / entry["_path"]).read_bytes()).hexdigest()
         if changed:
             data = {**(record.content.get("paths_data") or {}), "paths": paths}
-            replace_file(record.path, json.dumps({**record.content, "paths_data": data}, indent=2).encode())
+            document = json.dumps({**record.content, "paths_data": data}, indent=2)
+            replace_file(record.path, document.encode(), keep_time=True)
 
 
 def _prefixes_held(source: Path) -> list[str]:

@@ -306,12 +306,18 @@ def note_text(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path`` and rename it over: links to the old file keep their content."""
+def replace_file(path: Path, data: bytes, *, keep_time: bool = False) -> None:
+    """Write ``data`` beside ``path`` and rename it over: links to the old file keep their content.
+
+    With ``keep_time`` it has the time of the old file, as it says the same about another place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     try:
         beside.write_bytes(data)
+        if keep_time:
+            former = path.stat()
+            os.utime(beside, ns=(former.st_atime_ns, former.st_mtime_ns))
         os.replace(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)
