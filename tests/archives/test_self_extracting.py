@@ -81,12 +81,13 @@ def test_it_becomes_an_environment_that_works(script: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_any_shell_runs_it(shell: str, small_script: Path, tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    done = run([*SHELLS[shell], small_script, "--prefix=/opt/chat", "there/"], tmp_path)
+    there = tmp_path / "there's \\t 😀"
+    there.mkdir()
+    done = run([*SHELLS[shell], small_script, "--prefix=/opt/my chat", "there's \\t 😀/"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "there/etc/tool.conf").read_text().startswith("root=/opt/chat\n")
+    assert (there / "etc/tool.conf").read_text().startswith("root=/opt/my chat\n")
     archive = archives.read_manifest(small_script)
-    found = snapshot(tmp_path / "there")
+    found = snapshot(there)
     assert set(found) == {*(file.path for file in archive.files), "conda-meta/trainenv/prefix"}
 
 
@@ -180,6 +181,15 @@ def test_a_prefix_without_room_leaves_nothing(script: Path, tmp_path: Path) -> N
     done = run([script, "--prefix", "/" + "x" * 300], tmp_path)
     assert done.returncode == 1
     assert "bin/teller has room for" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a:b", "two\nlines", "\\t:"])
+def test_where_no_environment_can_be_nothing_is_unpacked(name: str, small_script: Path, tmp_path: Path) -> None:
+    done = run(["sh", small_script, name], tmp_path)
+    assert done.returncode == 1
+    assert "can't be the prefix of an environment" in done.stderr
+    assert "\n" in name or name in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

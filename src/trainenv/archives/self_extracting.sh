@@ -18,8 +18,16 @@ me=${0##*/}
 staging=
 
 fail() {
-    echo "$me: $1" >&2
+    printf '%s\n' "$me: $1" >&2  # Some echo would take the backslashes of a path for its own.
     exit 1
+}
+
+check_prefix() {
+    case $1 in
+    *:*) fail "$1 can't be the prefix of an environment, as it has a colon in it, which parts the folders of PATH" ;;
+    *"
+"*) fail "a path with a line break in it can't be the prefix of an environment" ;;
+    esac
 }
 
 ended() {
@@ -123,6 +131,7 @@ find_place() {
     mkdir -p -- "${parent:-/}" || exit 1
     parent=$(CDPATH='' cd -- "${parent:-/}" && pwd -P) || exit 1
     target=${parent%/}/$base
+    check_prefix "${prefix:-$target}"
     free=$(df -Pk "$parent" 2>/dev/null | { read -r line; read -r line line line free line; echo "$free"; })
     case $free in
     "" | *[!0-9]*) ;;
@@ -155,7 +164,7 @@ extract() {
         ;;
     esac
     if [ -n "$unpacked" ] && is_there tar; then
-        "$unpacked" | tar -xf - -C "$staging"
+        "$unpacked" | (CDPATH='' cd -- "$staging" && tar -xf -)  # Its own -C reads a backslash as an escape.
     elif is_there bsdtar; then
         payload | LC_ALL=C.UTF-8 bsdtar -xf - -C "$staging"
     elif is_there python3; then
