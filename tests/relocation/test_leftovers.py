@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import marshal
 import tempfile
 from pathlib import Path
@@ -14,12 +15,18 @@ from hypothesis import strategies as st
 from trainenv.relocation import PrefixTooLongError, find, leftovers, relocate_tree
 from trainenv.relocation.search import holds
 
-OLD_NAMES = st.text("ab09_.-+@ é", min_size=1, max_size=8).filter(lambda name: not name.startswith("-"))
+OLD_NAMES = st.text("ab09_.-+@ é%&'\"\\$#;😀", min_size=1, max_size=8).filter(lambda name: not name.startswith("-"))
 NEW_NAMES = st.text("xyzü", min_size=1, max_size=8)
 """Of other letters than the old ones: a new prefix may well hold the old one, ``/opt/a`` in ``/opt/a/b``."""
 BEFORE = st.sampled_from(["", " ", ":", "=", "-L", "./", ".", "..", "~", "/mnt", "file://", "é", "，", "\n", '"'])
 AFTER = st.sampled_from([":", "/lib:", "/lib ", "\n", '"', ".", "b", ".bak", "-", "é", "%20", " "])
-PATHS = {"text": "etc/a.conf", "script": "bin/tool", "binary": "lib/a.so", "pyc": "lib/python3.11/a.pyc"}
+PATHS = {
+    "json": "etc/a.json",
+    "text": "etc/a.conf",
+    "script": "bin/tool",
+    "binary": "lib/a.so",
+    "pyc": "lib/python3.11/a.pyc",
+}
 
 
 def prefixes(names: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -35,6 +42,8 @@ def pyc_with(*texts: str) -> bytes:
 def content(kind: str, prefix: str, texts: list[str]) -> bytes:
     if kind == "pyc":
         return pyc_with(*texts)
+    if kind == "json":
+        return json.dumps(texts).encode()
     if kind == "binary":
         return b"\0" + b"".join(text.encode() + bytes(40) for text in texts)
     header = f"#!{prefix}/bin/python3.11\n" if kind == "script" else ""

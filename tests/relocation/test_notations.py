@@ -6,6 +6,7 @@ import ast
 import html
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -39,6 +40,10 @@ WRITERS: dict[str, tuple[str, Callable[[str], str], Callable[[bytes], str]]] = {
     "JSON of Python": ("kernel.json", lambda p: json.dumps({"argv": p}), lambda d: str(json.loads(d)["argv"])),
     "JSON of others": (
         *("conda-meta/a.json", lambda p: json.dumps({"argv": p}, ensure_ascii=False)),
+        lambda d: str(json.loads(d)["argv"]),
+    ),
+    "JSON in capitals": (
+        *("a.json", lambda p: re.sub(r"\\(u....|.)", lambda m: m[0][:2] + m[0][2:].upper(), json.dumps({"argv": p}))),
         lambda d: str(json.loads(d)["argv"]),
     ),
     "JSON with escaped slashes": (

@@ -17,6 +17,7 @@ from trainenv.errors import RelocationError, TrainenvError
 from trainenv.progress import JsonLinesReporter
 from trainenv.relocation import (
     NoRoomError,
+    Occurrences,
     PrefixTooLongError,
     find_in_tree,
     leftovers,
@@ -199,3 +200,16 @@ def test_what_is_no_prefix_is_refused_in_one_line(tree: Path, prefix: str) -> No
 def test_a_missing_tree_is_named(tmp_path: Path) -> None:
     with pytest.raises(RelocationError, match="nowhere"):
         find_in_tree(tmp_path / "nowhere", OLD)
+
+
+@pytest.mark.parametrize(("offsets", "written"), [((7,), "é"), ((6,), "\\u00e9")])
+def test_a_record_that_is_true_says_how_the_prefix_is_spelled(
+    tmp_path: Path, offsets: tuple[int, ...], written: str
+) -> None:
+    (tmp_path / "a.json").write_text('{"p": "/opt/a/x"}')
+    recorded = {"a.json": Occurrences("text", offsets, ("json-utf8",))}
+    moved = relocate_tree(tmp_path, "/opt/a", "/srv/é", recorded=recorded)
+    assert (tmp_path / "a.json").read_text() == f'{{"p": "/srv/{written}/x"}}'
+    assert relocate_tree(tmp_path, "/srv/é", "/opt/a", recorded=moved) == find_in_tree(
+        tmp_path, "/opt/a", recorded=recorded
+    )

@@ -80,7 +80,14 @@ def copy(source: Path, target: Path, target_prefix: str, reporter: Reporter) -> 
     moved: dict[str, relocation.Occurrences] = {}
     lengths = placeholder_lengths(target)
     for held in _prefixes_held(source):
-        moved |= relocation.relocate_tree(target, held, target_prefix, placeholder_lengths=lengths, reporter=reporter)
+        moved |= relocation.relocate_tree(
+            target,
+            held,
+            target_prefix,
+            placeholder_lengths=lengths,
+            recorded=relocated.recorded(target, held),
+            reporter=reporter,
+        )
     keep_records_true(target, moved, target_prefix)
     relocated.write_carried_prefix(target, target_prefix)
     (target / NOTES_DIR / generations.NOTE).unlink(missing_ok=True)

@@ -47,6 +47,15 @@ def remember(prefix: Path, found: Mapping[str, relocation.Occurrences], carried:
     _write(prefix, entries)
 
 
+def recorded(prefix: Path, held: str) -> dict[str, relocation.Occurrences]:
+    """The recorded occurrences by path, as they are in files that hold the prefix ``held``."""
+    entries = read_note(prefix, NOTE).get("files", {})
+    return {
+        path: relocation.shifted(relocation.Occurrences.from_json(entry), relocation.PLACEHOLDER, held)
+        for path, entry in entries.items()
+    }
+
+
 def forget(prefix: Path, paths: Collection[str]) -> None:
     """Drop what is known of files that were changed or removed."""
     entries = read_note(prefix, NOTE).get("files", {})

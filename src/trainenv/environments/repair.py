@@ -25,7 +25,7 @@ from trainenv.environments.records import (
     read_note,
     write_note,
 )
-from trainenv.environments.relocated import carried_prefix, write_carried_prefix
+from trainenv.environments.relocated import carried_prefix, recorded, write_carried_prefix
 from trainenv.environments.staging import staged
 from trainenv.environments.verify import forbidden_prefixes, problems_of
 from trainenv.progress import Reporter
@@ -124,7 +124,10 @@ def _mend(mending: Mending, found: Inspection, banned: list[str]) -> dict[str, s
 
 def _relocate(prefix: Path, carried: str, target: str, reporter: Reporter) -> None:
     lengths = placeholder_lengths(prefix)
-    moved = relocation.relocate_tree(prefix, carried, target, placeholder_lengths=lengths, reporter=reporter)
+    known = recorded(prefix, carried)
+    moved = relocation.relocate_tree(
+        prefix, carried, target, placeholder_lengths=lengths, recorded=known, reporter=reporter
+    )
     keep_records_true(prefix, moved, target)
     write_carried_prefix(prefix, target)
 

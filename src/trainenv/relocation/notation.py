@@ -26,7 +26,7 @@ _CMAKE_SUFFIXES = (".cmake", "/CMakeLists.txt")
 _LARGEST = 8 << 20
 """In bigger files only the name says what they are written in."""
 
-_JSON = ("json", "json-utf8", "json-slashes")
+_JSON = ("json", "json-utf8", "json-capitals", "json-slashes")
 _URL = ("url", "url-browser", "url-python")
 _XML = ("xml",)
 _SHELL = ("shell",)

@@ -23,6 +23,10 @@ def _json(prefix: str) -> str:
     return json.dumps(prefix)[1:-1]
 
 
+def _json_capitals(prefix: str) -> str:
+    return re.sub(r"\\(u[0-9a-f]{4}|.)", lambda match: "\\" + match[1][0] + match[1][1:].upper(), _json(prefix))
+
+
 def _json_slashes(prefix: str) -> str:
     return _json(prefix).replace("/", "\\/")
 
@@ -75,6 +79,7 @@ _SPELLED: dict[str, Callable[[str], str]] = {
     PLAIN: str,
     "json": _json,
     "json-utf8": _json_utf8,
+    "json-capitals": _json_capitals,
     "json-slashes": _json_slashes,
     "url": _url,
     "url-python": _url_of_python,
@@ -90,10 +95,10 @@ _SPELLED: dict[str, Callable[[str], str]] = {
 }
 
 SPELLINGS = tuple(_SPELLED)
-"""``json`` has ASCII only, as Python writes it; ``json-utf8`` escapes quotes and backslashes alone, as does what stands
-between ``"`` in Python. ``url`` is what every reader of a ``file://`` URL takes; Python's ``pathname2url`` escapes an
-``@`` as well, and browsers (and uv) leave alone what need not be escaped. ``shell`` and ``cmake`` are for text outside
-of quotes; ``…-python`` is what ``shlex.quote`` makes of a quote."""
+"""``json`` has ASCII only, as Python writes it, others in capitals; ``json-utf8`` escapes quotes and backslashes alone,
+as does what stands between ``"`` in Python. ``url`` is what every reader of a ``file://`` URL takes; Python's
+``pathname2url`` escapes an ``@`` as well, and browsers (and uv) leave alone what need not be escaped. ``shell`` and
+``cmake`` are for text outside of quotes; ``…-python`` is what ``shlex.quote`` makes of a quote."""
 
 
 @lru_cache(maxsize=1024)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainenv.errors import RelocationError
 from trainenv.relocation.rewrite import (
+    MismatchError,
     NoRoomError,
     Occurrences,
     check_room,
@@ -52,23 +53,36 @@ def find_in_tree(
     *,
     paths: Iterable[str] | None = None,
     placeholder_lengths: Mapping[str, int] | None = None,
+    recorded: Mapping[str, Occurrences] | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Occurrences]:
     """The occurrences of ``prefix`` in the regular files under ``root``, by path relative to ``root``.
 
     ``paths`` limits the search; what is no regular file or not there holds nothing. ``placeholder_lengths``
-    are by path, in bytes, as conda packages record them.
+    are by path, in bytes, as conda packages record them. ``recorded`` are occurrences of ``prefix`` that are known from
+    earlier, by path: where still true they count, as they say how it is spelled where all spellings are the same.
     """
     _check(prefix)
     lengths = placeholder_lengths or {}
+    known = recorded or {}
     found: dict[str, Occurrences] = {}
     for path in _watched(_files(root, paths), "search", reporter):
         with _data(root, path, needles(prefix, path)) as data:
             if data is not None:
                 occurrences = find(data, prefix, path, placeholder_length=lengths.get(path))
                 if occurrences is not None:
-                    found[path] = occurrences
+                    found[path] = _as_recorded(data, occurrences, known.get(path), prefix, path)
     return found
+
+
+def _as_recorded(data: Data, found: Occurrences, known: Occurrences | None, prefix: str, path: str) -> Occurrences:
+    """``known`` if it is about the same places as ``found``, and true of ``data``."""
+    if known is None or (known.kind, known.offsets) != (found.kind, found.offsets):
+        return found
+    try:
+        return known if rewrite(data, known, prefix, prefix, path)[0] == data[:] else found
+    except (MismatchError, NoRoomError):
+        return found
 
 
 def relocate_tree(
@@ -78,19 +92,22 @@ def relocate_tree(
     *,
     paths: Iterable[str] | None = None,
     placeholder_lengths: Mapping[str, int] | None = None,
+    recorded: Mapping[str, Occurrences] | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Occurrences]:
     """Make every file and symlink under ``root`` (or only ``paths``) that names ``old`` name ``new``.
 
-    Returns the occurrences of ``new`` by path. A file is written beside itself and renamed, with its
-    mode, times and extended attributes, so that other hard links to it keep what they have. A
-    ``.pyc`` stays valid although its source gets another size.
+    Returns the occurrences of ``new`` by path; ``recorded`` as for ``find_in_tree``. A file is written
+    beside itself and renamed, with its mode, times and extended attributes, so that other hard links to it
+    keep what they have. A ``.pyc`` stays valid although its source gets another size.
 
     Raises ``PrefixTooLongError`` before anything is written if a binary has no room for ``new``.
     """
     _check(new)
     selected = None if paths is None else list(paths)
-    found = find_in_tree(root, old, paths=selected, placeholder_lengths=placeholder_lengths, reporter=reporter)
+    found = find_in_tree(
+        root, old, paths=selected, placeholder_lengths=placeholder_lengths, recorded=recorded, reporter=reporter
+    )
     _check_room(found, new)
     if old == new:
         return found
