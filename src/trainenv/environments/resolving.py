@@ -99,7 +99,8 @@ class Resolution:
         noted = {wheel.name: wheel for each in self._staying[:1] for wheel in read_own(each.prefix) if wheel.is_exact}
         self._write_preferences(pylock)
         failure = self._compile_beside(into)
-        is_moved = failure is None and any(_is_moved(each, locked(into), self.preferred) for each in self._staying)
+        chosen = {wheel.name: wheel.version for wheel in (locked(into) if failure is None else ()) if not wheel.direct}
+        is_moved = any(_is_moved(each, chosen, self.preferred) for each in self._staying)
         if self._passes_over_new or not (is_moved or (failure and "No solution found" in failure)):
             return failure
         solved = pylock.read_bytes() if failure is None else None
@@ -234,14 +235,14 @@ def _found(sources: Sequence[str]) -> list[str]:
     return [line for line, place in places if line == place or "://" in place or os.path.exists(place)]
 
 
-def _is_moved(kept: Distribution, chosen: Sequence[LockedWheel], preferred: Mapping[str, str]) -> bool:
+def _is_moved(kept: Distribution, chosen: Mapping[str, str], preferred: Mapping[str, str]) -> bool:
     """Whether another version than that of ``kept`` was chosen, perhaps because no index has it any more.
 
-    A newer one of what is not ``preferred`` as it is was wanted.
+    ``chosen`` are versions by name. A newer one of what is not ``preferred`` as it is was wanted.
     """
     from packaging.version import InvalidVersion, Version
 
-    version = next((wheel.version for wheel in chosen if wheel.name == kept.key and not wheel.direct), kept.version)
+    version = chosen.get(kept.key, kept.version)
     if same_version(version, kept.version):
         return False
     try:
