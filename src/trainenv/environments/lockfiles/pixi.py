@@ -5,7 +5,6 @@ PyPI packages asked for by a URL have ``direct+`` before it, as pixi itself writ
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import tempfile
@@ -162,22 +161,38 @@ def _location(wheel: LockedWheel) -> str:
     return f"{_DIRECT}{wheel.location}" if wheel.direct and wheel.sha256 else wheel.location
 
 
-def _with_more(text: str, wheels: Sequence[LockedWheel]) -> str:
-    """py-rattler takes neither sha256 nor ``editable`` of PyPI packages, but reads what stands in the file."""
-    from ruamel.yaml import YAML
+_PYPI_ENTRY = re.compile(r"- pypi: (?P<location>.*)\n  name: (?P<name>.*)\n")
 
+
+def _with_more(text: str, wheels: Sequence[LockedWheel]) -> str:
+    """py-rattler takes neither sha256 nor ``editable`` of PyPI packages, but reads what stands in the file.
+
+    Each entry begins with ``- `` in the first column and has them put at its end: to read and write a large lock
+    as YAML takes half a second.
+    """
     named = {wheel.name: wheel for wheel in wheels}
     placed = {(wheel.name, _location(wheel)): wheel for wheel in wheels}
-    yaml = YAML()
-    yaml.width = 10_000
-    content: dict[str, Any] = yaml.load(text)
-    for entry in content.get("packages", []):
-        name = entry.get("name")
-        if "pypi" in entry and (wheel := placed.get((name, entry["pypi"])) or named.get(name)):
-            if wheel.sha256:
-                entry["sha256"] = wheel.sha256
-            if wheel.editable:
-                entry["editable"] = True
-    out = io.BytesIO()
-    yaml.dump(content, out)
-    return out.getvalue().decode()
+    head, start, entries = text.partition("\npackages:\n")
+    found = []
+    for entry in re.split(r"^(?=- )", entries, flags=re.MULTILINE):
+        found.append(entry)
+        if match := _PYPI_ENTRY.match(entry):
+            name = _scalar(match["name"])
+            wheel = placed.get((name, _scalar(match["location"]))) or named[name]
+            found += [f"  sha256: {_written(wheel.sha256)}\n"] if wheel.sha256 else []
+            found += ["  editable: true\n"] if wheel.editable else []
+    return "".join((head, start, *found))
+
+
+def _scalar(text: str) -> str:
+    """A text as it stands in YAML, read."""
+    if not text.startswith(("'", '"')):
+        return text
+    from ruamel.yaml import YAML
+
+    return str(YAML(typ="safe", pure=True).load(text))
+
+
+def _written(digest: str) -> str:
+    """Hexadecimal ``digest`` as YAML has it: in quotes where it could be read as a number."""
+    return f"'{digest}'" if re.fullmatch(r"\d+(e\d+)?", digest) else digest
