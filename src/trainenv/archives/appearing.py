@@ -16,6 +16,8 @@ from typing import BinaryIO
 from trainenv.environments.staging import remove_tree
 from trainenv.errors import ArchiveError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
 def appearing(output: Path) -> Iterator[BinaryIO]:
@@ -67,7 +69,7 @@ def _appearing(output: Path, opened: Callable[[Path], int]) -> Iterator[tuple[in
             raise ArchiveError(
                 f"{output} can't be written",
                 cause=error.strerror or str(error),
-                hint="Free some space or choose another disk" if error.errno == errno.ENOSPC else "",
+                hint="Free some space or choose another disk" if error.errno in _FULL else "",
             ) from None
         except BaseException:
             _remove(hidden)

@@ -11,6 +11,7 @@ from trainenv.archives import editable, inventory, links, selection
 from trainenv.archives.inventory import Inventory
 from trainenv.archives.manifest import LeftOut
 from trainenv.archives.selection import Filter
+from trainenv.archives.sources import unreadable
 from trainenv.environments import left_out
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter, SilentReporter
@@ -77,7 +78,7 @@ def present(prefix: Path, carried: str) -> Contents:
     try:
         found = _with_links(prefix, carried, inventory.take(prefix), dereference=False, reporter=SilentReporter())
     except OSError as error:
-        raise ArchiveError(f"{error.filename} can't be read", cause=error.strerror or str(error)) from None
+        raise unreadable(error.filename, error) from None
     return Contents(found, LeftOut(), None, 0)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trainenv.archives.manifest import LONGEST, MANIFEST_FILE, MANIFEST_SUM_FILE, PREFIX_FILE, Manifest
 from trainenv.archives.members import File
-from trainenv.archives.sources import damaged
+from trainenv.archives.sources import damaged, unreadable
 from trainenv.archives.windows import BLOCK
 from trainenv.errors import ArchiveError
 
@@ -95,8 +95,10 @@ class Folder:
                 cause="this folder has no manifest",
                 hint="`trainenv pack --format folder` makes one",
             ) from None
-        except (OSError, ValueError) as error:
-            raise ArchiveError(f"{self.name} can't be read", cause=str(error)) from None
+        except OSError as error:
+            raise unreadable(error.filename or self.name, error) from None
+        except ValueError as error:
+            raise damaged(self.name, str(error)) from None
         if held is not None:
             raise ArchiveError(
                 f"{self.name} is no archive any more",

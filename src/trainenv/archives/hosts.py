@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainenv.archives.manifest import HostNeeds, Manifest
+from trainenv.archives.sources import next_step
 from trainenv.environments.libraries import system_libraries
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter
@@ -112,7 +113,7 @@ def read_host(file: Path) -> Host:
         values = json.loads(file.read_bytes())
         return Host.from_json(values["host"])
     except OSError as error:
-        raise UsageError(f"{file} can't be read", cause=error.strerror or str(error)) from None
+        raise UsageError(f"{file} can't be read", cause=error.strerror or str(error), hint=next_step(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(
             f"{file} describes no machine", hint="Make it there with `trainenv doctor --json > FILE`"

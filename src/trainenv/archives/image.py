@@ -100,7 +100,9 @@ class ImageFile:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return ArchiveError(
             "mksquashfs could not make the image",
-            cause=next((line for line in said if "FATAL" in line or "fail" in line), said[0] if said else ""),
+            cause=next(
+                (line for line in said if "FATAL" in line or "fail" in line), said[0] if said else "it was killed"
+            ),
         )
 
 

@@ -20,6 +20,7 @@ from trainenv.archives.manifest import (
     Package,
 )
 from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE
+from trainenv.archives.sources import unreadable
 from trainenv.environments import generations, left_out
 from trainenv.environments.environment import why_none
 from trainenv.environments.records import NOTES_DIR, CondaRecord, conda_records, pypi_distributions, python_version
@@ -118,7 +119,7 @@ def take(prefix: Path) -> Inventory:
         _walk(os.fspath(prefix), "", folders, files, links, special, nested)
         tools = {path for path in files if path in TOOLS and path not in owners and is_our_tool(prefix / path)}
     except OSError as error:
-        raise ArchiveError(f"{error.filename} can't be read", cause=error.strerror or str(error)) from None
+        raise unreadable(error.filename, error) from None
     for path in files:
         if path.endswith(".pyc") and (source := source_of(path)) is not None and source in owners:
             owners[path] = owners[source]

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainenv.archives import programs
-from trainenv.archives.sources import at_once
+from trainenv.archives.sources import at_once, unreadable
 from trainenv.errors import ArchiveError, UsageError
 
 NAMESPACE = "trainenv"
@@ -224,7 +224,7 @@ def _opened(archive: Path) -> Iterator[int]:
     try:
         descriptor = at_once(os.fspath(archive), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise ArchiveError(f"{archive} can't be read", cause=error.strerror or str(error)) from None
+        raise unreadable(archive, error) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ArchiveError(f"{archive} can't have a signature", cause="it is not a file")
@@ -246,7 +246,7 @@ def _status(archive: Path) -> os.stat_result:
     try:
         return os.stat(archive)
     except OSError as error:
-        raise ArchiveError(f"{archive} can't be read", cause=error.strerror or str(error)) from None
+        raise unreadable(archive, error) from None
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

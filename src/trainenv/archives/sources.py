@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class LocalFile:
             self._file = open(path, "rb", buffering=0, opener=at_once)  # noqa: SIM115
             state = os.fstat(self._file.fileno())
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise unreadable(self.name, error) from None
         if stat.S_ISFIFO(state.st_mode):
             self.close()
             hint = "Write what comes out of it into a file first"
@@ -62,7 +63,7 @@ class LocalFile:
         try:
             block = os.pread(self._file.fileno(), length, start)
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise unreadable(self.name, error) from None
         if len(block) != length:
             raise damaged(self.name, "it became shorter while it was read")
         return block
@@ -76,9 +77,6 @@ class LocalFile:
 
     def close(self) -> None:
         self._file.close()
-
-    def _unreadable(self, error: OSError) -> ArchiveError:
-        return ArchiveError(f"{self.name} can't be read", cause=error.strerror or str(error))
 
 
 class Part:
@@ -98,6 +96,24 @@ class Part:
 
     def close(self) -> None:
         self._source.close()
+
+
+_NEXT_STEPS = {
+    errno.ENOENT: "See whether that is the right path",
+    errno.ENOTDIR: "See whether that is the right path",
+    errno.EACCES: "Ask its owner to let you read it",
+    errno.EIO: "Its disk may be failing: take another copy",
+}
+
+
+def next_step(error: OSError) -> str:
+    """What to do about a file that can't be read."""
+    return _NEXT_STEPS.get(error.errno or 0, "Name another one")
+
+
+def unreadable(name: object, error: OSError) -> ArchiveError:
+    """The error for a file of this machine that the system does not let one read."""
+    return ArchiveError(f"{name} can't be read", cause=error.strerror or str(error), hint=next_step(error))
 
 
 def damaged(name: str, cause: str) -> ArchiveError:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from trainenv.archives.foreign.members import Limits, Member, Rules, settled_link
 from trainenv.archives.foreign.recognise import Kind
+from trainenv.archives.sources import unreadable
 from trainenv.errors import ArchiveError
 from trainenv.progress import Reporter
 
@@ -33,7 +34,7 @@ def members_in(
     try:
         file = source or open(archive, "rb")  # noqa: SIM115
     except OSError as error:
-        raise ArchiveError(f"{archive} can't be read", cause=error.strerror or str(error)) from None
+        raise unreadable(archive, error) from None
     try:
         size = os.fstat(file.fileno()).st_size
         limits = Limits(archive, size, None if folder is None else shutil.disk_usage(folder).free)
