@@ -182,7 +182,7 @@ def _forge(
                 continue
             content = contents.get(file.path, b"")
             if file.path == "conda-meta/trainenv/relocation.json":
-                content = relocation_json(PLACEHOLDER, placed)
+                content = b"".join(relocation_json(PLACEHOLDER, placed))
             if file.kind == "file":
                 digest = hashlib.sha256(content).hexdigest()
                 file = file._replace(size=len(content), sha256=digest)  # noqa: PLW2901
@@ -323,6 +323,7 @@ LIES = {
     "larger": _set("etc/tool.conf", "size", 100_000),
     "smaller": _set("etc/tool.conf", "size", 3),
     "huge": _set("etc/tool.conf", "size", 1 << 62),
+    "huge in all": _column("sizes", lambda sizes: [(1 << 62) - 1] * len(sizes)),
     "beyond": _set("etc/tool.conf", "size", 1 << 70),
     "negative": _set("etc/tool.conf", "size", -512),
     "mtime": _set("etc/tool.conf", "mtime", 77),

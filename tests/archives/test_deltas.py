@@ -23,12 +23,11 @@ from tests.conftest import RunCommand
 from trainenv import Workspace, archives, locks
 from trainenv.archives import holding, machine, packing, reading
 from trainenv.archives.delta import DIGITS, of_manifests
-from trainenv.archives.manifest import Manifest, relocation_json
+from trainenv.archives.manifest import Manifest
 from trainenv.archives.members import DELTA_NOTE
 from trainenv.environments.content_index import ContentIndex
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import SilentReporter
-from trainenv.relocation import PLACEHOLDER
 
 PLAIN = "lib/python3/site-packages/pkg/plain.py"
 
@@ -417,4 +416,3 @@ def test_the_other_side_counts_no_tools(first: Path) -> None:
     manifest: Manifest = archives.read_manifest(first)
     there = of_manifests([manifest])
     assert not any(there.has(file.sha256, file.size) for file in manifest.files if file.is_tool)
-    assert relocation_json(PLACEHOLDER, manifest.files)

@@ -67,7 +67,7 @@ def test_many_take_little_memory() -> None:
             held = None if number % 4 else held
             files.add(File(name, "file", 0o644, number, number, digest, "pypi:many", occurrences=held))
         files.add(File("bin/conda-unpack", "file", 0o755, 0, 1, "0" * 64, "trainenv"))
-        content = relocation_json(PLACEHOLDER, files)
+        content = b"".join(relocation_json(PLACEHOLDER, files))
         about = len(content), hashlib.sha256(content).hexdigest()
         files.add(File("conda-meta/trainenv/relocation.json", "file", 0o644, 0, *about, "trainenv"))
         document = Manifest("many", "linux-64", None, "", (), HostNeeds(), files).to_json()

@@ -13,11 +13,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
+from trainenv.archives.hashing import measured
 from trainenv.archives.inventory import source_of
-from trainenv.archives.manifest import RECORDS_DIR, RELOCATION_FILE
+from trainenv.archives.manifest import RECORDS_DIR
+from trainenv.archives.recorded import Recorded, Records
 from trainenv.archives.windows import BigData, blocks, rewritten, windows
 from trainenv.relocation import find
 from trainenv.relocation.rewrite import (
@@ -35,14 +36,6 @@ _CREDENTIALS = re.compile(r"(https?://)(?:[^/@\s\"']+@)?([^/@\s\"']+)(?:/t/[^/\s
 """A URL's beginning: with ``user:password@`` before the host and conda's ``/t/TOKEN`` after it."""
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What ``relocation.json`` says of a file: its canonical occurrences and content."""
-
-    occurrences: Occurrences
-    sha256: str
-
-
 @dataclass
 class Canonicaliser:
     """Makes canonical what lies in a prefix whose files carry ``prefix``.
@@ -53,7 +46,7 @@ class Canonicaliser:
     """
 
     prefix: str
-    records: Mapping[str, Recorded]
+    records: Records
     placeholder_lengths: Mapping[str, int]
     no_room: Callable[[str], None]
     place: str | None = None
@@ -95,7 +88,7 @@ class Canonicaliser:
         if recorded is not None:
             present = self._present(recorded)
             try:
-                length, digest = _measured(content(present))
+                length, digest = measured(content(present))
             except (MismatchError, NoRoomError):
                 digest = ""
             if digest == recorded.sha256:
@@ -113,7 +106,7 @@ class Canonicaliser:
         if found is None:
             return size, lambda: blocks(descriptor, 0, size), None
         try:
-            length, _ = _measured(content(found, prefix))
+            length, _ = measured(content(found, prefix))
         except NoRoomError:
             self.no_room(path)
             return size, lambda: blocks(descriptor, 0, size), None
@@ -167,29 +160,6 @@ class Canonicaliser:
             if sizes is not None:
                 return with_source_size(data, *sizes)
         return data
-
-
-def read_records(prefix: Path) -> dict[str, Recorded]:
-    """What ``relocation.json`` of the environment at ``prefix`` says; nothing if it has none or a bad one."""
-    try:
-        document = json.loads((prefix / RELOCATION_FILE).read_bytes())
-        if document["placeholder"] != PLACEHOLDER:
-            return {}
-        return {
-            path: Recorded(Occurrences.from_json(entry), str(entry["sha256"]))
-            for path, entry in document["files"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _measured(content: Iterator[bytes]) -> tuple[int, str]:
-    digest = hashlib.sha256()
-    size = 0
-    for block in content:
-        digest.update(block)
-        size += len(block)
-    return size, digest.hexdigest()
 
 
 def _normalised(path: str, data: bytes) -> bytes:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainenv.archives.canonical import Canonicaliser, read_records
+from trainenv.archives.canonical import Canonicaliser
 from trainenv.archives.columns import compact
 from trainenv.archives.inventory import source_of
 from trainenv.archives.manifest import PREFIX_FILE, RELOCATION_FILE
+from trainenv.archives.recorded import read_records
 from trainenv.archives.windows import in_memory
 from trainenv.environments.copies import placeholder_lengths
 from trainenv.relocation import PLACEHOLDER

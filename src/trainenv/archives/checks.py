@@ -6,12 +6,12 @@ a folder, links lead nowhere outside, sizes and positions add up to exactly what
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 
 from trainenv.archives import tarformat
 from trainenv.archives.frames import Frame
+from trainenv.archives.hashing import measured
 from trainenv.archives.manifest import (
     JOURNAL_FILE,
     MANIFEST_FILE,
@@ -50,7 +50,7 @@ def checked(archive: str, document: bytes, frames: Sequence[Frame]) -> Manifest:
         if manifest.against is None:
             recorded_relocation(manifest)
         size = manifest.files.begins[-1] + len(tarformat.END) if frames else 0
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ArchiveError(
             f"{archive} is refused", cause=str(error), hint="trainenv packs no such archive; nothing was unpacked"
         ) from None
@@ -133,13 +133,13 @@ def _check_records(files: Files) -> None:
             raise ValueError(f"the prefix occurrences of {path!r} are wrong") from None
 
 
-def recorded_relocation(manifest: Manifest) -> tuple[File, bytes]:
-    """``RELOCATION_FILE`` and its content, by what ``manifest`` says; ``ValueError`` if it says two things."""
-    content = relocation_json(PLACEHOLDER, manifest.files)
+def recorded_relocation(manifest: Manifest) -> File:
+    """``RELOCATION_FILE``, if it is what follows from ``manifest``; ``ValueError`` if it is not."""
     recorded = manifest.files.find(RELOCATION_FILE)
-    if recorded is None or recorded.sha256 != hashlib.sha256(content).hexdigest() or recorded.size != len(content):
+    made = measured(relocation_json(PLACEHOLDER, manifest.files))
+    if recorded is None or (recorded.size, recorded.sha256) != made:
         raise ValueError(f"{RELOCATION_FILE!r} says something else than the manifest")
-    return recorded, content
+    return recorded
 
 
 def _check_absent(manifest: Manifest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +47,16 @@ class HashingThread:
 def sha256(content: bytes | memoryview) -> str:
     """The sha256 of ``content`` as the manifest writes it."""
     return hashlib.sha256(content).hexdigest()
+
+
+def measured(blocks: Iterable[bytes]) -> tuple[int, str]:
+    """How many bytes ``blocks`` have in all, and the sha256 of these."""
+    digest = hashlib.sha256()
+    size = 0
+    for block in blocks:
+        digest.update(block)
+        size += len(block)
+    return size, digest.hexdigest()
 
 
 def sha256_of(file: Path) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ LONGEST = 128 << 20
 
 _MOST_VALUES = 1 << 24
 _RELOCATION_VERSION = 1
+_BLOCK = 1 << 18
 
 RECORDS_DIR = "conda-meta/trainenv"
 """Where an environment keeps what trainenv knows of it."""
@@ -123,11 +125,11 @@ class Manifest:
             **({"left_out": self.left_out} if self.left_out else {}),
             **({"against": vars(self.against)} if self.against is not None else {}),
         }
-        content = bytearray(f'{columns.compact(document)[:-1]},"files":'.encode())
-        for piece in columns.encoded(self.files):
-            content += piece.encode()
-        content += b"}"
-        return bytes(content)
+        content = io.BytesIO()
+        content.write(f'{columns.compact(document)[:-1]},"files":'.encode())
+        content.writelines(piece.encode() for piece in columns.encoded(self.files))
+        content.write(b"}")
+        return content.getvalue()
 
 
 @dataclass(frozen=True)
@@ -202,19 +204,21 @@ class Archive:
         }
 
 
-def relocation_json(placeholder: str, files: Files) -> bytes:
-    """The content of ``RELOCATION_FILE``: the same facts as the manifest's, for who has only the tree."""
+def relocation_json(placeholder: str, files: Files) -> Iterator[bytes]:
+    """The content of ``RELOCATION_FILE``, in blocks: the manifest's facts, for who has only the tree."""
     # The slash is escaped so that no search for the placeholder finds it here.
     spelled = json.dumps(placeholder).replace("/", "\\u002f")
-    content = bytearray(f'{{"version":{_RELOCATION_VERSION},"placeholder":{spelled},"files":{{'.encode())
+    block = bytearray(f'{{"version":{_RELOCATION_VERSION},"placeholder":{spelled},"files":{{'.encode())
     separator = "\n"
     for number in sorted(files.occurrences, key=files.path):
         about = f'"sha256":"{files.sha256(number)}","size":{files.sizes[number]}}}'
         entry = f"{json.dumps(files.path(number))}:{files.occurrences[number][:-1]},{about}"
-        content += f"{separator}{entry}".encode()
+        block += f"{separator}{entry}".encode()
         separator = ",\n"
-    content += b"\n}}\n"
-    return bytes(content)
+        if len(block) >= _BLOCK:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block) + b"\n}}\n"
 
 
 def parse(document: bytes) -> Manifest:

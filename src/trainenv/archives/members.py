@@ -143,9 +143,12 @@ class Files(Sequence[File]):
 
     @property
     def begins(self) -> Sequence[int]:
-        """Where in the tar each member begins, and at last where its end is. ``OverflowError`` for impossible sizes."""
+        """Where in the tar each member begins, and at last where its end is. ``ValueError`` for impossible sizes."""
         if len(self._begins) != len(self.names) + 1:
-            self._begins = array("Q", self._positions())
+            try:
+                self._begins = array("Q", self._positions())
+            except OverflowError:
+                raise ValueError("its files are larger than any disk") from None
         return self._begins
 
     def of_kind(self, kind: str) -> Iterator[File]:

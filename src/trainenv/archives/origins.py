@@ -7,9 +7,10 @@ now, or hashed before and not written to since (see ``content_index``).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +21,13 @@ from trainenv.archives.copying import LocalCopy, find_copies
 from trainenv.archives.delta import proof
 from trainenv.archives.hashing import HASHED_ASIDE
 from trainenv.archives.local_files import Candidate, LocalFiles, Twin
-from trainenv.archives.manifest import Manifest
+from trainenv.archives.manifest import Manifest, relocation_json
 from trainenv.archives.members import File, Files
 from trainenv.archives.placing import Placement
 from trainenv.environments.content_index import ContentIndex, batches, identity, unwritten
 from trainenv.environments.copies import is_edited_in_place
 from trainenv.errors import ArchiveError, listed
+from trainenv.relocation import PLACEHOLDER
 
 _HASHERS = 2
 _NAMED = 3
@@ -47,7 +49,7 @@ class Origins:
     ``manifest`` is the archive's, in which absent files that were found have their sha256 in full. By their numbers
     ``links`` are files that can be linked to one of the same content, mode and time; ``copies`` are made of a local
     file; ``given`` are in another archive, the one of that number, as that file. ``missing`` are nowhere, and all
-    others in the archive itself; these two are in the order of the manifest. ``made`` is the content of what a delta
+    others in the archive itself; these two are in the order of the manifest. ``made`` gives the content of what a delta
     lacks since it follows from the manifest.
     """
 
@@ -56,7 +58,7 @@ class Origins:
     copies: dict[int, LocalCopy]
     given: dict[int, tuple[int, File]]
     missing: list[File]
-    made: dict[int, bytes] = field(default_factory=dict)
+    made: dict[int, Callable[[], Iterator[bytes]]] = field(default_factory=dict)
 
     @property
     def is_whole_archive(self) -> bool:
@@ -128,13 +130,14 @@ def find_origins(
     try:
         if proof(manifest.files.absent()) != against.sha256:
             raise ValueError("files here begin with the sha256 of those that it builds on, and are others")
-        relocation, content = recorded_relocation(manifest)
+        relocation = recorded_relocation(manifest)
     except ValueError as error:
         raise ArchiveError(
             f"the archive of {manifest.name} is refused",
             cause=str(error),
             hint="Pack it again without --against; nothing was unpacked",
         ) from None
+    content = partial(relocation_json, PLACEHOLDER, manifest.files)
     return Origins(manifest, links, copies, given, missing, {relocation.number: content})
 
 

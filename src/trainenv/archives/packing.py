@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from trainenv.archives import activation, formats
-from trainenv.archives.canonical import Canonicaliser, read_records
+from trainenv.archives.canonical import Canonicaliser
 from trainenv.archives.canonical_files import (
     CanonicalFile,
     CanonicalFiles,
@@ -28,7 +28,7 @@ from trainenv.archives.conda_unpack import program
 from trainenv.archives.contents import Choice, Contents, gather, present
 from trainenv.archives.delta import Everything, OtherSide, note, shortened
 from trainenv.archives.hashes_ahead import HashesAhead
-from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, sha256
+from trainenv.archives.hashing import HASHED_ASIDE, HashingThread, measured, sha256
 from trainenv.archives.host_needs import NeedsCollector
 from trainenv.archives.inventory import Inventory
 from trainenv.archives.local_paths import LocalPaths
@@ -41,6 +41,7 @@ from trainenv.archives.manifest import (
     relocation_json,
 )
 from trainenv.archives.members import CONDA_UNPACK, DELTA_NOTE, PACKER, File, Files
+from trainenv.archives.recorded import read_records
 from trainenv.archives.writing import MemberWriter, NoWriter
 from trainenv.channels.scratch import scratch_folder
 from trainenv.environments import left_out
@@ -208,8 +209,8 @@ class _Packer:
                 self._add_made(path, 0o644, text)
         if self._contents.note is not None:
             self._add_made(left_out.PATH, 0o644, self._contents.note)
-        content = relocation_json(PLACEHOLDER, self._hashed_files())
-        self._add_made(RELOCATION_FILE, 0o644, content, absent=self._against is not None)
+        blocks = list(relocation_json(PLACEHOLDER, self._hashed_files()))
+        self._add_made(RELOCATION_FILE, 0o644, *blocks, absent=self._against is not None)
         return Manifest(
             name=name,
             platform=self._found.platform,
@@ -248,11 +249,11 @@ class _Packer:
         self._writer.member(path, "link", 0o777, MADE_MTIME, target=target)
         self._files.add(File(path, "link", 0o777, MADE_MTIME, owner=owner, target=target))
 
-    def _add_made(self, path: str, mode: int, content: bytes, *, absent: bool = False) -> None:
+    def _add_made(self, path: str, mode: int, *blocks: bytes, absent: bool = False) -> None:
+        size, digest = measured(blocks)
         if not absent:
-            self._writer.member(path, "file", mode, MADE_MTIME, len(content), blocks=(content,))
-        about = MADE_MTIME, len(content), sha256(content), PACKER
-        self._files.add(File(path, "file", mode, *about, absent=absent))
+            self._writer.member(path, "file", mode, MADE_MTIME, size, blocks=blocks)
+        self._files.add(File(path, "file", mode, MADE_MTIME, size, digest, PACKER, absent=absent))
 
     def _add_file(self, path: str, owner: str) -> None:
         try:

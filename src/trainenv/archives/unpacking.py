@@ -219,7 +219,7 @@ class _Unpacking:
                 elif (copy := origins.copies.get(member.number)) is not None:
                     self._write(member, copy.blocks())
                 elif (content := origins.made.get(member.number)) is not None:
-                    self._write(member, iter((content,)))
+                    self._write(member, content())
                 elif member.number in wanted:
                     reader.header(member)
                     self._write(member, reader.blocks(member))
