@@ -54,6 +54,20 @@ def test_an_environment_is_never_removed_because_it_is_active(
     assert place.environment("one").status == "ready"
 
 
+def test_an_environment_is_not_removed_while_it_is_active(
+    place: Workspace, trainenv: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("CONDA_PREFIX_1", "CONDA_PREFIX"):
+        monkeypatch.setenv(variable, str(place.settings.prefix_of("one")))
+        for command in (["env", "remove", "one", "-y"], ["remove", "-n", "one", "--all", "-y"]):
+            done = trainenv(place, *command)
+            assert done.returncode == 1
+            assert "'one' is active in this shell. `trainenv deactivate` it first" in done.stderr
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("CONDA_PREFIX", str(place.settings.prefix_of("one")))
+    assert trainenv(place, "env", "remove", "one", "-y", "--force").stdout == "Removed one\n"
+
+
 def test_remove_all_and_create_clone(place: Workspace, trainenv: RunCommand) -> None:
     done = trainenv(place, "create", "-n", "two", "--clone", "one", "--json")
     assert json.loads(done.stdout)["name"] == "two"

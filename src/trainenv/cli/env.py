@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -26,7 +27,7 @@ from trainenv.cli.upkeep import clone, rename, repair
 from trainenv.cli.vars import env_vars
 from trainenv.environments.environment import Environment
 from trainenv.environments.records import Package
-from trainenv.errors import UsageError
+from trainenv.errors import EnvironmentBusyError, UsageError
 from trainenv.sizes import human_size
 
 _MOST_NOTES = 3
@@ -235,13 +236,15 @@ def _way_out(environment: Environment) -> str:
 @click.option("-n", "--name", metavar="NAME", help="Name of the environment.")
 @click.argument("environment_name", metavar="[NAME]", required=False, type=ENVIRONMENT)
 @click.option("--wait", is_flag=True, help="Wait while something runs in it.")
-@click.option("--force", is_flag=True, help="Also while a training method names it or something runs in it.")
+@click.option(
+    "--force", is_flag=True, help="Also while a training method names it, something runs in it, or it is active."
+)
 @yes_option
 @click.pass_context
 def remove(
     ctx: click.Context, name: str | None, environment_name: str | None, wait: bool, force: bool, yes: bool
 ) -> None:
-    """Remove an environment, unless a training method names it or something runs in it.
+    """Remove an environment, unless a training method names it, something runs in it, or it is active here.
 
     \b
     Example:
@@ -249,6 +252,12 @@ def remove(
     """
     place = workspace(ctx)
     environment = chosen(place, name, None, environment_name, to_use=False)
+    active = [value for key, value in os.environ.items() if re.fullmatch(r"CONDA_PREFIX(_\d+)?", key)]
+    if not force and str(environment.prefix) in active:
+        raise EnvironmentBusyError(
+            f"environment {environment.name!r} is active in this shell",
+            hint="`trainenv deactivate` it first, or --force",
+        )
     if not yes and sys.stdin.isatty():
         click.confirm(f"Remove {environment.prefix} ({human_size(environment.size)})?", abort=True)
     place.remove(environment.name, wait=wait, force=force)
