@@ -65,6 +65,16 @@ def test_a_clone_works_and_is_whole(workspace: Workspace, made: Environment) -> 
     assert workspace.verify(made).problems == []
 
 
+def test_a_clone_of_one_moved_by_hand_names_neither_place(workspace: Workspace, made: Environment) -> None:
+    moved = made.prefix.rename(made.prefix.parent / "moved")
+    (moved / "bin/late").write_text(f"#!{moved}/bin/python\nprint({str(made.prefix)!r}, {str(moved)!r})\n")
+    (moved / "bin/late").chmod(0o755)
+    copy = workspace.clone(workspace.environment("moved"), "experiment")
+    assert _output(copy.prefix, "late") == f"{copy.prefix} {copy.prefix}"
+    assert _output(copy.prefix, "greet") == f"hello from {copy.prefix}"
+    assert workspace.verify(copy, old_prefixes=[str(made.prefix), str(moved)]).problems == []
+
+
 def test_a_clone_shares_what_is_the_same(workspace: Workspace, made: Environment) -> None:
     copy = workspace.clone(made, "experiment")
     file = f"lib/python{python_here()}/json/decoder.py"

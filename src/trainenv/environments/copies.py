@@ -79,8 +79,9 @@ def copy(source: Path, target: Path, target_prefix: str, reporter: Reporter) -> 
             _unshare(file)
     moved: dict[str, relocation.Occurrences] = {}
     lengths = placeholder_lengths(target)
+    twice: set[str] = set()
     for held in _prefixes_held(source):
-        moved |= relocation.relocate_tree(
+        found = relocation.relocate_tree(
             target,
             held,
             target_prefix,
@@ -88,6 +89,10 @@ def copy(source: Path, target: Path, target_prefix: str, reporter: Reporter) -> 
             recorded=relocated.recorded(target, held),
             reporter=reporter,
         )
+        twice |= moved.keys() & found.keys()
+        moved |= found
+    if twice:
+        moved |= relocation.find_in_tree(target, target_prefix, paths=sorted(twice), placeholder_lengths=lengths)
     keep_records_true(target, moved, target_prefix)
     relocated.write_carried_prefix(target, target_prefix)
     (target / NOTES_DIR / generations.NOTE).unlink(missing_ok=True)
@@ -132,11 +137,15 @@ def hash_in_conda_records(prefix: Path, moved: Collection[str]) -> None:
 
 
 def _prefixes_held(source: Path) -> list[str]:
-    """The prefixes that the files of ``source`` may carry: the noted one, else its own, links followed or not."""
+    """The prefixes that the files of ``source`` may carry: the noted one, and its own, links followed or not.
+
+    The latter are in what somebody made there with other tools, after moving the environment by hand.
+    """
+    own = [os.path.abspath(source), os.path.realpath(source)]
     carried = relocated.carried_prefix(source)
     if carried is not None:
-        return [carried]
-    return list(dict.fromkeys([os.path.abspath(source), os.path.realpath(source)]))
+        own = [carried, *(each for each in own if not carried.startswith(f"{each}/"))]
+    return list(dict.fromkeys(own))
 
 
 def is_edited_in_place(path: str) -> bool:

@@ -155,10 +155,12 @@ def at(prefix: str | os.PathLike[str]) -> Environment:
 def why_none(folder: Path) -> tuple[str, str]:
     """Why ``folder`` is no environment, and what to do about it."""
     if (folder / "pyvenv.cfg").is_file():
-        python = os.path.realpath(folder / "bin" / "python")
+        lines = (folder / "pyvenv.cfg").read_text(errors="replace").splitlines()
+        settings = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+        place = settings.get("home") or os.path.dirname(os.path.realpath(folder / "bin" / "python"))
         quoted = shlex.quote(str(folder))
         return (
-            f"it is a virtual environment, whose interpreter {python} and standard library lie outside of it",
+            f"it is a virtual environment, whose interpreter and standard library lie outside of it, by {place}",
             f"List its packages (`{quoted}/bin/python -m pip freeze`, or `uv pip freeze -p {quoted}`) in a file, "
             "and make an environment of them: `trainenv create -n NAME python -r FILE`",
         )
