@@ -41,7 +41,7 @@ def test_every_way_to_write_the_address(place: Workspace, far: Far, chat: Path, 
 
 
 def test_what_start_up_files_print_does_no_harm(place: Workspace, far: Far, chat: Path) -> None:
-    far.set("/usr/bin:/bin", lead="echo welcome; printf 'no line end'; echo; echo motd >&2")
+    far.set("/usr/bin:/bin", lead="echo welcome; printf 'no line end'; echo motd >&2")
     assert place.pull(f"far:{chat.name}").name == "chat"
 
 

@@ -25,7 +25,7 @@ from trainenv.archives.shipping.addresses import parse
 from trainenv.archives.shipping.bare import UPLOAD
 from trainenv.archives.shipping.shell import Shell
 from trainenv.archives.shipping.transport import Interrupted
-from trainenv.errors import ArchiveError, EnvironmentExistsError, TransferError, UsageError
+from trainenv.errors import ArchiveError, EnvironmentExistsError, TrainenvError, TransferError, UsageError
 
 DEBIAN = "/usr/bin:/bin"
 CUT = 6_000_000
@@ -135,8 +135,10 @@ def test_with_trainenv_there_it_is_verified_there_and_the_next_command_works(
 @pytest.mark.parametrize("has_trainenv", [True, False])
 @pytest.mark.parametrize("path", ["/~/elsewhere", "absolute"])
 def test_any_folder_will_do(
-    place: Workspace, chat: Environment, far: Far, there: Path, path: str, has_trainenv: bool
+    place: Workspace, chat: Environment, far: Far, there: Path, tools: Path, path: str, has_trainenv: bool
 ) -> None:
+    """Whatever start-up files print there."""
+    far.set(f"{tools}:{DEBIAN}", lead="echo trainenv is here; printf 'no line end'")
     folder = far.home / "elsewhere" if path.startswith("/~") else far.home / "some where"
     address = f"ssh://far{path}" if path.startswith("/~") else f"far:{folder}"
     pushed = place.push(chat, address, trainenv=None if has_trainenv else "none")
@@ -167,6 +169,16 @@ def test_a_name_that_is_taken_is_said_before_anything_is_packed(
     with pytest.raises(UsageError, match="nothing can be replaced on far"):
         place.push(chat, "ssh://far", trainenv="none", replace=True)
     assert leftovers(place) == []
+
+
+@pytest.mark.parametrize("trainenv", [None, "none"])
+def test_a_folder_that_will_not_do_is_said_before_anything_is_packed(
+    place: Workspace, chat: Environment, there: Path, trainenv: str | None
+) -> None:
+    with pytest.raises(ArchiveError, match=r"far: /etc/passwd/x can't be written.*Name another folder"):
+        place.push(chat, "far:/etc/passwd/x", trainenv=trainenv)
+    with pytest.raises(TrainenvError, match="far: no environment can live in"):
+        place.push(chat, "far:a$b", trainenv=trainenv)
 
 
 def test_what_is_replaced_stays_for_a_rollback(place: Workspace, chat: Environment, there: Path) -> None:
@@ -350,7 +362,7 @@ def test_what_is_missing_there_is_done_without_or_named(
 ) -> None:
     few = tmp_path / "few"
     few.mkdir()
-    names = "sh env cat chmod df dirname getconf grep gzip ls mkdir mv readlink rm rmdir sha256sum"
+    names = "sh env cat chmod df getconf grep gzip ls mkdir mv readlink rm rmdir sha256sum"
     for name in [*names.split(), "tail", "tar", "touch", "tr", "uname", "wc", "zstd"]:
         if name not in missing.split():
             (few / name).symlink_to(shutil.which(name, path=DEBIAN) or "/nowhere")
@@ -376,6 +388,7 @@ def test_busybox_will_do(place: Workspace, chat: Environment, far: Far, tmp_path
         ("echo trainenv-receive 99 7.0", "trainenv 7.0 there speaks protocol 99, this one 1.*Update the older one"),
         ("echo \"trainenv: error: there is no command 'receive'\" >&2; exit 2", "it knows no `receive`"),
         ('echo trainenv-receive 1 0.1; echo \'error {"message": "no", "hint": "Stop"}\'', "far: no. Stop"),
+        ("exit 3", "trainenv on far does not answer: its shell ended with status 3. .*--trainenv none"),
         ("echo trainenv-receive 1 0.1; echo 'get 5 -1'", "its shell ended with status 0"),
     ],
 )

@@ -17,8 +17,9 @@ from trainenv.archives.hosts import Host, host_checks
 from trainenv.archives.manifest import Archive
 from trainenv.archives.shipping.addresses import Address
 from trainenv.archives.shipping.shell import Shell
-from trainenv.archives.shipping.transport import Interrupted
-from trainenv.errors import ArchiveError, EnvironmentExistsError
+from trainenv.archives.shipping.transport import ANOTHER_FOLDER, Interrupted
+from trainenv.environments.staging import check_prefix
+from trainenv.errors import ArchiveError, EnvironmentExistsError, UsageError
 from trainenv.progress import Reporter
 
 _BLOCK = 1 << 18
@@ -31,8 +32,8 @@ _FACTS = (
     'say() { echo "trainenv-fact $*"; }; '
     'say folder "$d"; say machine "$(uname -m)"; say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"; '
     "for t in tar zstd gzip sha256sum; do if command -v $t >/dev/null 2>&1; then say has $t; fi; done; "
-    'e=$d; while [ ! -d "$e" ]; do e=$(dirname "$e"); done; '
-    'if [ -w "$e" ]; then say writable; fi; '
+    'e=$d; f=; while [ ! -d "${e:-/}" ]; do if [ -e "$e" ]; then f=$e; fi; e=${e%/*}; done; e=${e:-/}; '
+    'if [ -w "$e" ] && [ -z "$f" ]; then say writable; fi; '
     'if [ -f "$d/trainenv.toml" ]; then say workspace; fi; '
     'if [ -n "$(ls -A "$d/$n" 2>/dev/null)" ]; then say taken; fi; '
     'set -- $(df -Pk "$e" 2>/dev/null | tail -n 1); say free "$4"; say end'
@@ -133,6 +134,10 @@ class BarePush:
                     facts.marks.add(word)
         finally:
             shell.close()
+        if not facts.folder.startswith("/"):
+            raise ArchiveError(
+                f"{self._place.name} can't be used", cause="there is no home folder", hint=ANOTHER_FOLDER
+            )
         return facts
 
     def _require(self, facts: Facts) -> None:
@@ -147,8 +152,12 @@ class BarePush:
                 f"{where}: {facts.folder} is a workspace of trainenv, which is not there itself",
                 hint="Name trainenv's program there with --trainenv, or another folder",
             )
+        try:
+            check_prefix(self._prefix or f"{facts.folder}/{self._name}", ANOTHER_FOLDER)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error.message}", cause=error.cause, hint=error.hint) from None
         if "writable" not in facts.marks:
-            raise ArchiveError(f"{where}: {facts.folder} can't be written", hint="Name another folder in the address")
+            raise ArchiveError(f"{where}: {facts.folder} can't be written", hint=ANOTHER_FOLDER)
         if missing := {"tar", "sha256sum"} - facts.tools or ({"gzip"} if not {"zstd", "gzip"} & facts.tools else set()):
             raise ArchiveError(
                 f"{where} has no trainenv and no {' and '.join(sorted(missing))}", hint="Install one of them there"

@@ -53,6 +53,12 @@ def begins(shell: Shell) -> bool:
     except ArchiveError as error:
         if "receive" in error.cause:
             raise _other_version(shell, "it knows no `receive`") from None
+        if shell.ended_by_itself:
+            raise ArchiveError(
+                f"trainenv on {shell.place.host} does not answer",
+                cause=error.cause,
+                hint="See there whether it works, name another with --trainenv, or do without: `--trainenv none`",
+            ) from None
         raise
     if line == "none":
         return False

@@ -20,7 +20,7 @@ from trainenv.archives.holding import contents_of
 from trainenv.archives.shipping import kept
 from trainenv.archives.shipping.ahead import RemoteSource
 from trainenv.archives.shipping.asking import Asking
-from trainenv.archives.shipping.transport import Interrupted, changed
+from trainenv.archives.shipping.transport import ANOTHER_FOLDER, Interrupted, changed
 from trainenv.archives.shipping.wire import (
     DONE,
     ERROR,
@@ -40,7 +40,7 @@ from trainenv.archives.shipping.wire import (
 from trainenv.archives.unpacking import Unpacked, unpack_environment
 from trainenv.environments import environment, registry, staging
 from trainenv.environments.verify import Verification, verify
-from trainenv.errors import EnvironmentExistsError, TrainenvError, TransferError, UsageError
+from trainenv.errors import ArchiveError, EnvironmentExistsError, TrainenvError, TransferError, UsageError
 from trainenv.progress import JsonLinesReporter, Reporter
 from trainenv.settings import FILE_NAME, Settings, checked_name, load
 
@@ -75,7 +75,7 @@ def place_for(path: str) -> Settings:
     if not path:
         return load()
     folder = _folder(path)
-    if (folder / FILE_NAME).is_file():
+    if os.path.isfile(folder / FILE_NAME):
         return load(folder)
     return replace(load(), envs_dir=folder, visible_as=None)
 
@@ -151,6 +151,13 @@ def _require_place(settings: Settings, name: str, *, replaces: bool) -> None:
             cause=f"require_signature in {settings.file}",
             hint="Use `trainenv pack --sign`, and `trainenv unpack` there",
         )
+    staging.check_prefix(str(settings.prefix_of(name)), ANOTHER_FOLDER)
+    folder = settings.envs_dir
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        cause = "permission denied" if folder.is_dir() else f"{folder} is no folder"
+        raise ArchiveError(f"{settings.envs_dir} can't be written", cause=cause, hint=ANOTHER_FOLDER)
     try:
         staging.require(settings, name, exists=replaces)
     except EnvironmentExistsError as error:

@@ -1,7 +1,7 @@
 """Commands on another machine, by way of the user's own ``ssh``: his settings, keys, agent and shared connections.
 
 ssh asks for passwords on the terminal by itself. What the other side's start-up files print comes
-before what was asked for, so that begins with a line that nobody prints by chance.
+before what was asked for, so that begins with a line that nobody prints by chance, and a line break before it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Shell:
         program = shutil.which("ssh")
         if program is None:
             raise ArchiveError("there is no ssh on this machine", hint="Install OpenSSH's client")
-        command = " ".join(["exec sh -c", *map(shlex.quote, (script, "sh", *arguments))])
+        command = " ".join(["exec sh -c", *map(shlex.quote, (f"echo; {script}", "sh", *arguments))])
         user = ("-l", place.user) if place.user else ()
         port = ("-p", str(place.port)) if place.port else ()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
@@ -124,6 +124,11 @@ class Shell:
         for stream in (self._process.stdin, self._process.stdout, self._said):
             if stream is not None:
                 stream.close()
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether what ran there came to an end, and ssh told its status."""
+        return self._process.poll() not in (None, _SSH_FAILED) and self._process.returncode >= 0
 
     @property
     def said(self) -> str:

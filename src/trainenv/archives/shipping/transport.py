@@ -7,6 +7,8 @@ from typing import Protocol
 
 from trainenv.errors import ArchiveError
 
+ANOTHER_FOLDER = "Name another folder in the address"
+
 
 class Transport(Protocol):
     """One file elsewhere.
