@@ -18,6 +18,7 @@ import pytest
 import zstandard
 
 from tests.archives.conftest import BIG_BINARY, BIG_TEXT, BINARY, extract, make_prefix, pack, snapshot, unpack
+from tests.conftest import RunCommand
 from trainenv import archives, relocation
 from trainenv.archives import formats, frames, writing
 from trainenv.archives.reading import frames_of
@@ -339,3 +340,15 @@ def test_how_often_it_was_changed_here_does_not_travel(tmp_path: Path) -> None:
     (prefix / "conda-meta/trainenv").mkdir()
     (prefix / "conda-meta/trainenv/generation.json").write_text('{"number": 2, "changed": "2026-01-01T00:00:00Z"}')
     assert pack(prefix, tmp_path / "after.tar").path.read_bytes() == before.read_bytes()
+
+
+def test_a_locale_with_another_encoding_hides_no_prefix(tmp_path: Path, trainenv: RunCommand) -> None:
+    prefix = make_prefix(tmp_path / "modèles 😀")
+    other = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = trainenv(None, "pack", "-p", str(prefix), "-o", str(tmp_path / "a.tar.zst"), env=other)
+    assert done.returncode == 0, done.stderr
+    unpack(tmp_path / "a.tar.zst", tmp_path / "b")
+    assert relocation.leftovers(tmp_path / "b", [str(prefix)]) == []
+    extracted = extract(tmp_path / "a.tar.zst", tmp_path / "ü 😀")
+    done = subprocess.run([extracted / "bin/conda-unpack"], capture_output=True, env=other, check=True, text=True)
+    assert done.stdout.endswith(f"files now hold {extracted}\n")

@@ -47,9 +47,9 @@
         [ -n "$python" ] || { echo "conda-unpack: no Python starts, neither $where nor on PATH" >&2; exit 1; }
         echo "conda-unpack: no Python starts $where; using python3 of PATH" >&2
     fi
-    case ${ZSH_EVAL_CONTEXT-} in *file*) exec "$python" -ISB "$me" ;; esac
-    if [ "$(readlink -f -- "$0" 2>/dev/null)" = "$me" ]; then exec "$python" -ISB "$me" "$@"; fi
-    exec "$python" -ISB "$me"
+    case ${ZSH_EVAL_CONTEXT-} in *file*) exec "$python" -X utf8 -ISB "$me" ;; esac
+    if [ "$(readlink -f -- "$0" 2>/dev/null)" = "$me" ]; then exec "$python" -X utf8 -ISB "$me" "$@"; fi
+    exec "$python" -X utf8 -ISB "$me"
 ) && { return 0 2>/dev/null || exit 0; }
 return 1 2>/dev/null || exit 1
 : <<'# The end.'

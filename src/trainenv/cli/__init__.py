@@ -24,10 +24,17 @@ def main() -> NoReturn:
     0 done, 1 failed, 2 wrong usage, 130 interrupted; ``run`` becomes its command and has its code.
     """
     _open_missing_streams()
+    _speak_utf8()
     gc.set_threshold(100_000)  # Looking for cycles after every 700 objects takes a tenth of a short command's time.
     code = _guarded(sys.argv[1:])
     # py-rattler's threads can crash an orderly interpreter exit although all work is done.
     os._exit(code)
+
+
+def _speak_utf8() -> None:
+    """Begin anew where the locale has another encoding: files name paths in UTF-8, and Python would misread those."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _guarded(arguments: list[str]) -> int:

@@ -128,8 +128,8 @@ def _modules(distribution: Distribution, proven: Set[str]) -> list[str]:
 
 
 _START = """
-import importlib, json, sys
-result = {"prefix": sys.prefix, "failed": {}}
+import importlib, json, os, sys
+result = {"prefix": os.fsencode(sys.prefix).decode("utf-8", "replace"), "failed": {}}
 for name in sys.argv[1:]:
     try:
         importlib.import_module(name)
