@@ -313,7 +313,7 @@ def test_libraries_that_the_machine_lacks_are_named(environment_archive: Path, t
     assert f"(for {module.name.split('.')[0]}); install what brings" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "a:b"])
+@pytest.mark.parametrize("name", ["two\nlines", "a:b", os.fsdecode(b"a\xff")])
 def test_where_no_environment_can_be_nothing_is_changed(tiny_archive: Path, tmp_path: Path, name: str) -> None:
     extracted = extract(tiny_archive, tmp_path / name)
     before = snapshot(extracted)

@@ -188,18 +188,18 @@ def test_who_may_only_read_the_lock_can_hold_it_shared(workspace: Workspace) -> 
         os.close(descriptor)
 
 
-@pytest.mark.parametrize("character", ["'", '"', "\\", "$", "`", ":", "\n"])
+@pytest.mark.parametrize("character", ['"', "\\", "$", "`", ":", "\n", "\udcff"])
 def test_a_place_whose_path_would_break_scripts_is_refused(
     make_workspace: MakeWorkspace, trainenv: RunCommand, character: str
 ) -> None:
     place = make_workspace(f"a{character}b")
     done = trainenv(place, "create", "-n", "chat", PYTHON)
     assert done.returncode == 2
-    assert repr(character) in done.stderr
+    assert (repr(character) if character.isascii() else "UTF-8") in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("folder", ["with blanks & more", "ünïcödé", "l" * 120])
+@pytest.mark.parametrize("folder", ["with blanks & Anna's", "ünïcödé", "l" * 120])
 def test_odd_places(make_workspace: MakeWorkspace, trainenv: RunCommand, wheels: Path, folder: str) -> None:
     place = make_workspace(folder)
     requirements = place.settings.root / "requirements of mine.txt"

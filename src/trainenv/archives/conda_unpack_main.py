@@ -35,7 +35,7 @@ from trainenv.relocation.rewrite import (
 )
 
 RECORDS = "conda-meta/trainenv"
-_IMPOSSIBLE = re.compile(r"[:\x00-\x1f\x7f]")
+_IMPOSSIBLE = re.compile("[:\x00-\x1f\x7f\ud800-\udfff]")
 """What no prefix can have: PATH has them between colons, ``prefix`` and ``moving`` on lines."""
 DELTA_NOTE = "THIS-IS-A-DELTA.txt"
 
@@ -124,11 +124,11 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments).prefix
     root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     try:
-        new = os.fsencode(root if given is None else os.path.normpath(given)).decode()
+        new = root if given is None else os.path.normpath(given)
         if not os.path.isabs(new):
             raise ValueError(f"the prefix {given!r} is not an absolute path")
         refused = _IMPOSSIBLE.search(new)
-        if refused:
+        if refused:  # Also a byte that is no UTF-8, which Python reads as a lone surrogate.
             raise ValueError(f"{new!r} can't be a prefix, as it has {refused[0]!r} in it; nothing was changed")
         print("conda-unpack: " + move(root, new), flush=True)
         if lacking := libraries_lacking(root):

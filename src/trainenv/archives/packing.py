@@ -48,7 +48,7 @@ from trainenv.environments import left_out
 from trainenv.environments.content_index import ContentIndex
 from trainenv.errors import ArchiveError, UsageError
 from trainenv.progress import Reporter, SilentReporter, Step
-from trainenv.relocation import PLACEHOLDER, needs
+from trainenv.relocation import PLACEHOLDER, checked_prefix, needs
 from trainenv.relocation.elf import MAGIC
 from trainenv.settings import Settings
 
@@ -98,6 +98,14 @@ def pack(
             f"{output} lies inside the environment that is to be packed", hint="Write it to another folder"
         )
     carried = source_prefix or carried_prefix(prefix)
+    try:
+        checked_prefix(carried)
+    except ValueError as error:
+        raise ArchiveError(
+            f"{prefix} can't be packed",
+            cause=str(error),
+            hint="--prefix says which one its files carry: an absolute path",
+        ) from None
     with ExitStack() as stack:
         shared, _ = stack.enter_context(scratch_folder())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pack-", dir=shared)))

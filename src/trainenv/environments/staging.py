@@ -280,7 +280,9 @@ def prefix_to_carry(settings: Settings, name: str, wanted: str | None) -> str:
     Raises ``UsageError`` for a ``wanted`` one that none can be.
     """
     if wanted is None:
-        return settings.target_prefix_of(name)
+        wanted = settings.target_prefix_of(name)
+        check_prefix(wanted, "Set envs_dir or visible_as in trainenv.toml to another path")
+        return wanted
     if not os.path.isabs(wanted) or os.path.normpath(wanted) != wanted:
         raise UsageError(f"{wanted!r} can't be a prefix", hint="Give an absolute path")
     check_prefix(wanted, "Give another --prefix")
@@ -298,6 +300,12 @@ def check_prefix(prefix: str, hint: str) -> None:
             cause=f"the path holds {found[0]!r}, which breaks the files and variables that name it",
             hint=hint,
         )
+    try:
+        prefix.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"no environment can live in {prefix!r}", cause="the path is not UTF-8, in which files name it", hint=hint
+        ) from None
 
 
 def _link(entry: os.DirEntry[str], destination: Path) -> None:

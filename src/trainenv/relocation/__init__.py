@@ -32,7 +32,7 @@ from trainenv.relocation.rewrite import (
     shifted,
     with_source_size,
 )
-from trainenv.relocation.search import find
+from trainenv.relocation.search import checked_prefix, find
 from trainenv.relocation.spelling import SPELLINGS, is_plain, spelled
 from trainenv.relocation.tree import PrefixTooLongError, find_in_tree, leftovers, relocate_tree
 
@@ -45,6 +45,7 @@ __all__ = [
     "Occurrences",
     "PrefixTooLongError",
     "check_room",
+    "checked_prefix",
     "find",
     "find_in_tree",
     "growth",
