@@ -45,8 +45,8 @@ def image(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(make_workspace: MakeWorkspace, tmp_path: Path) -> Iterator[Workspace]:
-    """A workspace in which nothing stays mounted."""
-    yield make_workspace("b", SETTINGS)
+    """A workspace, with a comma in its path as mount options have, in which nothing stays mounted."""
+    yield make_workspace("b,c", SETTINGS)
     for point in mounted_below(tmp_path):
         subprocess.run(["umount", "-l", point], check=False)
 

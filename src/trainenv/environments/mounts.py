@@ -115,7 +115,7 @@ def ensure(prefix: Path) -> None:
             sharing.make_folder(place)
         _attach_image(mount.image, folder / "image", lock)
         try:
-            _attach_overlay([folder / "relocated", folder / "image"], prefix, lock)
+            _attach_overlay(folder, prefix, lock)
         except MountError:
             _detach(folder / "image")
             raise
@@ -239,45 +239,43 @@ def _attach_image(image: str, place: Path, lock: int) -> None:
     )
 
 
-def _attach_overlay(layers: Sequence[Path], place: Path, lock: int) -> None:
-    joined = ":".join(map(str, layers))
-    if "," in joined:
-        raise MountError(
-            f"nothing can be mounted at {place}",
-            cause="the path has a comma in it",
-            hint="Set envs_dir in trainenv.toml to another folder",
-        )
+def _attach_overlay(folder: Path, place: Path, lock: int) -> None:
+    """Lay what is ``relocated`` in ``folder`` over the ``image`` there. Seen from there no name needs an escape."""
+    layers = "lowerdir=relocated:image"
     _try(
         f"nothing can be mounted at {place}",
-        [["mount", "-t", "overlay", "-o", f"{_OPTIONS},lowerdir={joined}", "overlay", str(place)]]
-        if os.geteuid() == 0
-        else [],
-        [["fuse-overlayfs", "-o", f"ro,lowerdir={joined}{_for_whom(place)}", str(place)]]
-        if _which("fuse-overlayfs")
-        else [],
+        [["mount", "-t", "overlay", "-o", f"{_OPTIONS},{layers}", "overlay", str(place)]] if os.geteuid() == 0 else [],
+        [["fuse-overlayfs", "-o", f"ro,{layers}{_for_whom(place)}", str(place)]] if _which("fuse-overlayfs") else [],
         "fuse-overlayfs",
         lock,
+        folder,
     )
 
 
-def _try(message: str, kernel: list[list[str]], fuse: list[list[str]], package: str, lock: int) -> None:
-    """The kernel mounts for root; else, and where it refuses, as in many containers, a program in user space does."""
+def _try(
+    message: str, kernel: list[list[str]], fuse: list[list[str]], package: str, lock: int, folder: Path | None = None
+) -> None:
+    """The kernel mounts for root; else, and where it refuses, as in many containers, a program in user space does.
+
+    ``folder`` is where they are started.
+    """
     said = []
     for command in [*kernel, *fuse]:
-        code, output = _run(command, [lock] if command in kernel else [])
+        code, output = _run(command, [lock] if command in kernel else [], folder)
         if code == 0:
             return
         said.append(f"{command[0]}: {output or f'exit code {code}'}")
     if not fuse:
         said.append(f"there is no program {package}")
     ways = [] if fuse else [f"Install the package {package}"]
-    if fuse and any(map(os.path.exists, _IN_CONTAINERS)):
+    is_refused = any(word in line for line in said for word in ("not permitted", "denied", "device not found"))
+    if fuse and is_refused and any(map(os.path.exists, _IN_CONTAINERS)):
         ways.append("Start the container with --device /dev/fuse --cap-add SYS_ADMIN")
     hint = f"{ways[0]}, or unpack it without --mount" if ways else "Unpack it without --mount"
     raise MountError(message, cause="; ".join(said), hint=hint)
 
 
-def _run(command: Sequence[str], inherited: Sequence[int] = ()) -> tuple[int, str]:
+def _run(command: Sequence[str], inherited: Sequence[int] = (), folder: Path | None = None) -> tuple[int, str]:
     """Exit code and last line of what was said. What serves a mount lives on, so it must take nothing along."""
     import subprocess
     import tempfile
@@ -288,7 +286,7 @@ def _run(command: Sequence[str], inherited: Sequence[int] = ()) -> tuple[int, st
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd="/",
+            cwd=folder or "/",
             env={**os.environ, "LC_ALL": "C"},
             start_new_session=True,
             pass_fds=inherited,
