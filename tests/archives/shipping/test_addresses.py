@@ -68,6 +68,7 @@ def test_a_file_whose_name_has_a_colon_is_a_file(tmp_path: Path, monkeypatch: py
         "file://elsewhere/x",
         "ssh://host/~other/x",
         "ssh://host/a%0Ab",
+        "",
     ],
 )
 def test_addresses_that_are_none_are_refused(text: str) -> None:

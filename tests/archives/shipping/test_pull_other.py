@@ -39,6 +39,7 @@ def test_from_this_machine(place: Workspace, www: Path, monkeypatch: pytest.Monk
         ("memory://nothing.tar.zst", ArchiveError, "memory://nothing.tar.zst is not there"),
         ("memory://folder", ArchiveError, "it is a folder|is a folder"),
         ("s3://bucket/chat.tar.zst", UsageError, "s3://bucket/chat.tar.zst can't be reached: .*s3fs"),
+        ("ftp://127.0.0.1:1/x", ArchiveError, r"ftp://127.0.0.1:1/x can't be reached: Connection refused. See whether"),
         ("nonsense://x/y", UsageError, "nonsense://x/y can't be reached: .*nonsense"),
         ("file:///nothing", ArchiveError, "/nothing can't be read: No such file"),
     ],

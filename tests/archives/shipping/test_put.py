@@ -35,7 +35,7 @@ def test_to_a_folder(place: Workspace, chat: Environment, shelf: Path, trainenv:
         place.push(chat, f"{shelf}/")
     place.push(chat, str(shelf), replace=True)
     assert sorted(os.listdir(shelf)) == ["chat.tar.zst", "other.tar.gz"]
-    with pytest.raises(ArchiveError, match="can't be written"):
+    with pytest.raises(ArchiveError, match=r"can't be written.*Name a folder that is there"):
         place.push(chat, "/proc/chat.tar.zst")
 
 

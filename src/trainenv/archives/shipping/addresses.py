@@ -55,6 +55,8 @@ def is_remote(text: str) -> bool:
 
 def parse(text: str) -> Address:
     """What ``text`` means: a URL, ``[user@]host:path`` as scp has it, or a path. Raises ``UsageError``."""
+    if not text:
+        raise UsageError("an empty address names no place", hint="Give a URL, HOST:PATH or a path")
     if not _SCHEME.match(text):
         if _is_scp(text):
             return _scp(text)

@@ -74,7 +74,9 @@ def file_system(place: Address) -> tuple[Any, str]:
             f"{place.name} can't be reached", cause=_words(error), hint="Known are http(s), ssh, file and fsspec's"
         ) from None
     except Exception as error:
-        raise ArchiveError(f"{place.name} can't be reached", cause=_words(error)) from None
+        raise ArchiveError(
+            f"{place.name} can't be reached", cause=_words(error), hint="See whether it is there"
+        ) from None
     return system, path
 
 
@@ -93,4 +95,6 @@ def guarded(act: Callable[[], T], name: str) -> T:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -71,7 +71,11 @@ def _copy(archive: Path, target: Path, step: Step, *, replaces: bool) -> None:
     except OSError as error:
         with suppress(OSError):
             beside.unlink()
-        raise ArchiveError(f"{target} can't be written", cause=error.strerror or str(error)) from None
+        raise ArchiveError(
+            f"{target} can't be written",
+            cause=error.strerror or str(error),
+            hint="Name a folder that is there and yours",
+        ) from None
 
 
 def _put_http(settings: Settings, target: Address, archive: Path, step: Step, replaces: bool) -> None:
