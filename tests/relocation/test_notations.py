@@ -147,3 +147,19 @@ def test_cmake_reads_the_prefix(tmp_path: Path) -> None:
     script.write_bytes(rewrite(text, occurrences, "/opt/a", new, "lib/cmake/x.cmake")[0])
     said = subprocess.run(["cmake", "-P", str(script)], capture_output=True, text=True, check=True)
     assert said.stderr.splitlines() == [f"{new}/x", f"{new}/y"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("bin/x.sh", 'x="' + "$(a) $(b " * 20_000),
+        ("bin/x.sh", "x=1 <<END\n" * 2_000),
+        ("lib/x.py", '"""' + "\\n\\'" * 20_000 + "'''"),
+        ("lib/x.js", "'\\" * 20_000),
+        ("lib/x.cmake", '"\\$(' * 20_000),
+    ],
+)
+def test_what_never_ends_takes_no_long_time(path: str, text: str) -> None:
+    occurrences = find(f"/opt/a/x\n{text}".encode(), "/opt/a", path)
+    assert occurrences is not None
+    assert len(occurrences.offsets) == 1

@@ -23,7 +23,7 @@ _XML_SUFFIXES = (".xml", ".html", ".htm", ".svg", ".xsl", ".plist", "/catalog")
 _PYTHON_SUFFIXES = (".py", ".pyi", ".js", ".toml")
 _SHELL_SUFFIXES = (".sh", ".bash", ".zsh", ".fish", ".csh", ".la")
 _CMAKE_SUFFIXES = (".cmake", "/CMakeLists.txt")
-_LARGEST = 8 << 20
+_LARGEST = 1 << 20
 """In bigger files only the name says what they are written in."""
 
 _JSON = ("json", "json-utf8", "json-capitals", "json-slashes")
@@ -44,22 +44,27 @@ _PYTHON_PROGRAM = re.compile(
 )
 _SHELL_PROGRAM = re.compile(_SHEBANG % rb"(?:ba|da|z|k|mk|c|tc|fi)?sh")
 
+# What never ends ends with its line or the text: else the same would be read again from each quote in it.
 _PYTHON_TOKEN = re.compile(
     rb"#[^\n]*|(?P<prefix>[A-Za-z]{0,2})"
-    rb"(?:(?P<triple>'''|\"\"\")(?P<long>(?:\\.|(?!(?P=triple)).)*)(?P=triple)"
-    rb"|'(?P<single>(?:\\.|[^'\\\n])*)'|\"(?P<double>(?:\\.|[^\"\\\n])*)\")",
+    rb"(?:(?P<triple>'''|\"\"\")(?P<long>(?:\\.|(?!(?P=triple))[^\\])*)(?:(?P=triple)|\\?\Z)"
+    rb"|'(?P<single>(?:\\.|[^'\\\n])*)(?:'|\n|\\?\Z)|\"(?P<double>(?:\\.|[^\"\\\n])*)(?:\"|\n|\\?\Z))",
     re.DOTALL,
 )
 _COMMENT = rb"(?<![^\s;&|(])#[^\n]*|\\."
+_IN_COMMAND = rb"\$\((?:[^()\"']|\"[^\"\n]*\"|'[^'\n]*'){0,500}\)"
 _SHELL_TOKEN = re.compile(
-    _COMMENT + rb"|<<-?[ \t]*(?P<mark>['\"]?)(?P<end>\w+)(?P=mark)[^\n]*\n(?P<document>.*?)^\t*(?P=end)$"
-    rb"|'(?P<single>[^']*)'"
-    rb"|\"(?P<double>(?:\\.|\$\((?:[^()\"']|\"[^\"]*\"|'[^']*')*\)|[^\"\\])*)\"",
+    _COMMENT + rb"|<<-?[ \t]*(?P<mark>['\"]?)(?P<end>\w+)(?P=mark)[^\n]*\n"
+    rb"(?P<document>(?:[^\n]*\n){0,500}?)\t*(?P=end)$"
+    rb"|'(?P<single>[^']*)(?:'|\Z)"
+    rb"|\"(?P<double>(?:\\.|" + _IN_COMMAND + rb"|(?!" + _IN_COMMAND + rb")[^\"\\])*)(?:\"|\\?\Z)",
     re.DOTALL | re.MULTILINE,
 )
-_COMMAND = re.compile(rb"\$\(((?:[^()\"']|\"[^\"]*\"|'[^']*')*)\)")
-_PKG_CONFIG_TOKEN = re.compile(_COMMENT + rb"|'(?P<single>[^'\n]*)'|\"(?P<double>(?:\\.|[^\"\\\n])*)\"")
-_CMAKE_TOKEN = re.compile(rb"#[^\n]*|\\.|\"(?P<double>(?:\\.|[^\"\\])*)\"", re.DOTALL)
+_COMMAND = re.compile(_IN_COMMAND)
+_PKG_CONFIG_TOKEN = re.compile(
+    _COMMENT + rb"|'(?P<single>[^'\n]*)(?:'|\n|\Z)|\"(?P<double>(?:\\.|[^\"\\\n])*)(?:\"|\n|\\?\Z)"
+)
+_CMAKE_TOKEN = re.compile(rb"#[^\n]*|\\.|\"(?P<double>(?:\\.|[^\"\\])*)(?:\"|\\?\Z)", re.DOTALL)
 
 
 class Notation:
@@ -138,6 +143,6 @@ def _shell(text: bytes, pattern: re.Pattern[bytes], offset: int = 0) -> Iterator
             position, end = token.span(kind)
             for command in _COMMAND.finditer(text, position, end):
                 yield offset + position, offset + command.start(), _DOUBLE
-                yield from _shell(command[1], pattern, offset + command.start(1))
+                yield from _shell(command[0][2:-1], pattern, offset + command.start() + 2)
                 position = command.end()
             yield offset + position, offset + end, _DOUBLE
