@@ -128,6 +128,8 @@ def test_a_hundred_tasks_at_once(bench: Bench) -> None:
 FILLING = """
     import os, sys
     print("step=1 loss=0.5", flush=True)
+    if "--greedy=true" in sys.argv:
+        os.unlink(os.path.join(os.environ["TRAINENV_TASK_DIR"], ".room"))
     try:
         with open(os.path.join(os.environ["TRAINENV_OUTPUTS"], "model"), "wb") as file:
             while True:
@@ -145,7 +147,10 @@ from trainenv.errors import TrainenvError
 from trainenv.training import processes
 
 place = Workspace(sys.argv[1])
-task = place.start("probe")
+ended = place.train("probe")
+print(ended.status, ended.exit_code, ended.metrics)
+(ended.outputs / "model").unlink()
+task = place.start("probe", greedy=True)
 while processes.with_variable("TRAINENV_TASK_DIR", str(task.folder)):
     time.sleep(0.01)
 time.sleep(0.3)
@@ -166,12 +171,13 @@ print(len(place.tasks()))
 
 
 def test_a_full_disk_loses_no_task(bench: Bench, tmp_path: Path) -> None:
-    """The code fills a small disk: its end is written down as soon as there is room, and no half task appears."""
+    """The code fills a small disk: its end is written down, at the latest once there is room; no half task appears."""
     disk = tmp_path / "disk"
     disk.mkdir()
     (bench.prefix / "conda-meta").mkdir()
     bench.configure(f'tasks_dir = "{disk}/tasks"\n')
-    bench.method(FILLING)
+    yaml = "conda_env: small_env\nfile: train.py\nparameters: {greedy: {default: false}}\n"
+    bench.method(FILLING, yaml=yaml)
     shell = 'mount -t tmpfs -o size=2m tmpfs "$0"; exec "$@"'
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", shell, str(disk)]
     script = [sys.executable, "-c", ON_A_SMALL_DISK, str(bench.settings.root)]
@@ -179,11 +185,12 @@ def test_a_full_disk_loses_no_task(bench: Bench, tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, *script], capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": source}
     )
-    still, ended, refused, count = done.stdout.splitlines() or [done.stderr]
+    told, still, ended, refused, count = done.stdout.splitlines() or [done.stderr]
+    assert told == "failed 28 {'step': 1, 'loss': 0.5}"
     assert still == "running", "nobody could write down its end yet"
     assert ended == "failed 28 {'step': 1, 'loss': 0.5}"
     assert "No space left on device" in refused
-    assert count == "1"
+    assert count == "2"
 
 
 def test_killed_at_any_moment_the_record_is_true_and_nothing_is_left(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 RECORD = "task.json"
@@ -18,6 +19,9 @@ PARAMETERS = "parameters.json"
 OUTPUTS = "outputs"
 CODE = "code"
 
+_ROOM = ".room"
+"""A file that keeps room on the disk, so that a task's end can be written down also where its code filled it."""
+_ROOM_BYTES = 16 * 1024
 _TRY_AGAIN_SECONDS = 1.0
 _PATIENCE_SECONDS = 600.0
 
@@ -38,8 +42,24 @@ def write(folder: str, record: dict[str, Any]) -> None:
     write_json(os.path.join(folder, RECORD), record)
 
 
+def keep_room(folder: str) -> None:
+    """Keep room on the disk for the last record of the task in ``folder``. Raises ``OSError``."""
+    with open(os.path.join(folder, _ROOM), "wb") as file:
+        file.write(os.urandom(_ROOM_BYTES))
+
+
+def free_room(folder: str) -> None:
+    """Give back what ``keep_room`` took, for the last record."""
+    with suppress(OSError):
+        os.unlink(os.path.join(folder, _ROOM))
+
+
 def write_patiently(folder: str, record: dict[str, Any]) -> None:
-    """``write``, but while there is no room on the disk wait for some, for ten minutes. A removed folder needs none."""
+    """``write`` for the last time, into the room kept for it; while there is none nevertheless, wait for ten minutes.
+
+    A removed folder needs none.
+    """
+    free_room(folder)
     give_up_at = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

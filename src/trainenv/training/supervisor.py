@@ -85,6 +85,7 @@ def _never_ran(folder: str, task: dict[str, Any], held: _Held, ready: _Ready, **
     held.let_go()
     task.update(finished=record.now(), ticket=None, **ending)
     if ready.is_awaited:
+        record.free_room(folder)
         record.write(folder, task)
     else:
         record.write_patiently(folder, task)

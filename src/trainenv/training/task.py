@@ -208,6 +208,7 @@ def _appear(task: Task, files: Mapping[str, Path], code: Path | None, parameters
             kept.link(file, staging / name)
         record.write_json(str(staging / record.PARAMETERS), parameters)
         record.write(str(staging), task.to_json())
+        record.keep_room(str(staging))
         if task.folder.exists():
             return False
         if code is not None:
