@@ -218,7 +218,9 @@ def rerun(
 def _in_lines(found: Task, differs: Differences) -> list[str]:
     """What differs now, for people."""
     lines = []
-    if differs.code:
+    if differs.method_missing:
+        lines.append(f"method {found.method} is not there any more: its copy runs")
+    elif differs.code:
         lines.append(f"the code of {found.method} differs now: {listed(differs.code)}")
     if differs.missing:
         lines.append(f"environment {found.conda_env} is not there any more")

@@ -35,18 +35,21 @@ _MACHINE = ("system", "kernel", "machine", "cpu", "cpus", "memory", "gpus", "gpu
 class Differences:
     """What is otherwise now than when a task ran.
 
-    ``code`` are the paths in the method's folder, ``packages`` those of the environment, which is
-    ``missing`` where it is not there any more. ``host`` has what the machine was and is, by name.
+    ``code`` are the paths in the method's folder, all of them where the method is gone (``method_missing``).
+    ``packages`` are those of the environment, which is ``missing`` where it is not there any more. ``host`` has
+    what the machine was and is, by name.
     """
 
     code: tuple[str, ...] = ()
     packages: tuple[Change, ...] = ()
     missing: bool = False
     host: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    method_missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
             "code": list(self.code),
+            "method_missing": self.method_missing,
             "packages": [change.to_json() for change in self.packages],
             "environment_missing": self.missing,
             "host": {name: {"then": then, "now": now} for name, (then, now) in self.host.items()},
@@ -73,7 +76,9 @@ def differences(settings: Settings, task: Task) -> Differences:
         missing = True
     except VerificationError as error:
         raise TaskError(f"environment {task.conda_env} can't be compared", cause=str(error)) from None
-    return Differences(tuple(changed), tuple(packages), missing, _host_differences(task))
+    return Differences(
+        tuple(changed), tuple(packages), missing, _host_differences(task), method_missing=not folder.is_dir()
+    )
 
 
 def rerun(
