@@ -297,7 +297,7 @@ class PostgreSQL:
 
     def _failure(self, error: Exception, url: str = "") -> DatabaseError:
         password = unquote(urlsplit(url).password or "") if url else ""
-        said = " ".join(str(error).split())
+        said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
         if password:
             said = said.replace(password, "…").replace(urlsplit(url).password or "", "…")
         return DatabaseError(
