@@ -18,6 +18,7 @@ from trainenv.channels.pypi import pip_settings
 from trainenv.environments import environment
 from trainenv.environments.records import read_note
 from trainenv.errors import ArchiveError
+from trainenv.progress import SilentReporter
 
 PROJECT = """
 [build-system]
@@ -222,6 +223,30 @@ def test_other_ways_into_a_folder_are_found_as_well(develop: tuple[Path, Path], 
     assert (site / "conda.pth").read_text() == f"# by hand\n{tmp_path}/b/src/plain\n{work}/gone\nimport sys\n"
     assert f"{tmp_path}/b/src/old/lib/bin/old" in (tmp_path / "b/bin/old").read_text()
     assert (tmp_path / "b/src/plain/plain.py").is_file()
+
+
+def test_links_out_of_a_project_are_told_and_none_brings_what_it_lies_in(
+    develop: tuple[Path, Path], tmp_path: Path
+) -> None:
+    prefix, work = develop
+    (work / "shared").mkdir()
+    (work / "shared/code.py").write_text("x = 1\n")
+    (work / "plain/shared").symlink_to("../shared")
+    (work / "plain/passwd").symlink_to("/etc/passwd")
+    (work / "plain/loop").symlink_to("../..")
+    (work / "plain/itself").symlink_to(".")
+    reporter = SilentReporter()
+    archive = pack(prefix, tmp_path / "a.tar.zst", choice=Choice(editable="include"), reporter=reporter)
+    kinds = {file.path: file.kind for file in archive.manifest.files if file.path.startswith("src/plain/")}
+    assert kinds.pop("src/plain/itself") == "link"
+    assert {path for path, kind in kinds.items() if kind == "file"} == {
+        *("src/plain/plain.py", "src/plain/passwd", "src/plain/shared/code.py"),
+    }
+    told = [notice for notice in reporter.notices if notice.startswith("the link")]
+    assert len(told) == 3
+    assert f"{work}/plain/loop leads to {tmp_path}, which the project lies in, and is left out" in told[0]
+    assert "passwd leads out of the project: the file at /etc/passwd" in told[1]
+    assert f"shared leads out of the project: the file at {work}/shared" in told[2]
 
 
 def test_a_project_whose_folder_is_gone_is_told(made: tuple[Workspace, Environment], tmp_path: Path) -> None:

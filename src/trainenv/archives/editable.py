@@ -362,14 +362,21 @@ def _walked(root: str, reporter: Reporter) -> Iterator[tuple[str, str]]:
 def _of_link(root: str, real_root: str, path: str, reporter: Reporter) -> Iterator[tuple[str, str]]:
     place = os.path.join(root, path)
     real = os.path.realpath(place)
+    stays = real == real_root or real.startswith(real_root + "/")
     with suppress(ValueError):
         check_link(path, os.readlink(place))
-        if real.startswith(real_root + "/"):
+        if stays:
             yield path, place
             return
+    if (real_root + "/").startswith(real.rstrip("/") + "/"):
+        reporter.notice(f"the link {place} leads to {real}, which the project lies in, and is left out")
+        return
     found = [(inner, file) for inner, file, is_folder in links.contents(path, real) if not is_folder]
     if not found:
         reporter.notice(f"{place} is a link to nothing and is left out")
+    elif not stays:
+        files = "the file" if len(found) == 1 else f"the {len(found)} files"
+        reporter.notice(f"the link {place} leads out of the project: {files} at {real} come along in its place")
     yield from found
 
 
