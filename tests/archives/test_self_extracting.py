@@ -226,6 +226,19 @@ def test_killed_it_leaves_nothing_that_counts(number: signal.Signals, script: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
 
 
+def test_two_at_once_one_wins_and_the_other_says_so(small_script: Path, tmp_path: Path) -> None:
+    both = [
+        subprocess.Popen(["sh", small_script, "place"], cwd=tmp_path, stdout=-1, stderr=-1, text=True) for _ in range(2)
+    ]
+    said = [running.communicate()[1] for running in both]
+    assert sorted(running.returncode for running in both) == [0, 1]
+    (lost,) = filter(None, said)
+    assert "place is there already and not empty" in lost or "place appeared meanwhile" in lost
+    assert lost.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+    assert (tmp_path / "place/bin/tool").is_file()
+
+
 def test_a_disk_that_fills_meanwhile_is_a_few_lines(small_script: Path, tmp_path: Path) -> None:
     """One with room for few files, whatever their size."""
     tried = f"sh {small_script} {tmp_path}/place; echo $?; ls -A {tmp_path}"

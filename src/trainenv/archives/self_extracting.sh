@@ -250,8 +250,13 @@ main() {
     [ -z "$failed" ] || fail "it could not be unpacked; nothing is left behind"
     said=$(sh "$staging/bin/conda-unpack" --prefix "${prefix:-$target}" 2>&1) ||
         fail "$said. Nothing is left behind"
-    if [ -d "$target" ]; then rmdir -- "$target" || exit 1; fi
+    rmdir -- "$target" 2>/dev/null
     if [ -e "$target" ] || ! mv -- "$staging" "$target"; then
+        fail "$target appeared meanwhile; nothing is left behind"
+    fi
+    inside=$target/${staging##*/}
+    if [ -d "$inside" ]; then
+        staging=$inside
         fail "$target appeared meanwhile; nothing is left behind"
     fi
     trap - EXIT INT HUP TERM
