@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -191,6 +192,15 @@ def test_where_no_environment_can_be_nothing_is_unpacked(name: str, small_script
     assert "can't be the prefix of an environment" in done.stderr
     assert "\n" in name or name in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_one_may_not_write_it_says_so_at_once(small_script: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(small_script, f"{folder}/chat.sh")
+        os.chmod(folder, 0o555)
+        done = run(["sh", "chat.sh"], Path(folder), **({"user": 65534} if os.geteuid() == 0 else {}))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"chat.sh: you may not write to {os.path.realpath(folder)}. Name a folder elsewhere\n"
 
 
 def test_through_a_pipe_it_says_what_to_do(small_script: Path, tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ find_place() {
     parent=$(CDPATH='' cd -- "${parent:-/}" && pwd -P) || exit 1
     target=${parent%/}/$base
     check_prefix "${prefix:-$target}"
+    [ -w "$parent" ] || fail "you may not write to $parent. Name a folder elsewhere"
     free=$(df -Pk "$parent" 2>/dev/null | { read -r line; read -r line line line free line; echo "$free"; })
     case $free in
     "" | *[!0-9]*) ;;
