@@ -20,7 +20,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from trainenv.relocation import PLACEHOLDER, find, rewrite
+from trainenv.relocation import PLACEHOLDER, SPELLINGS, find, rewrite, spelled
 from trainenv.relocation.search import holds
 
 AWKWARD = "/srv/modèles 'of' \"us\"\\ & <b>; 100%#$(x)/😀"
@@ -92,6 +92,14 @@ def test_escaped_prefixes_are_found_in_every_file(old: str, path: str) -> None:
     assert holds(text, old, path)
     assert not holds(text.replace(b"/x", b"\\u00e9/x"), old, path)
     assert not holds(text.replace(b'"/', b'"/mnt\\u00e9/', 1), old, path)
+
+
+def test_the_spellings_are_as_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/internals/relocation.md").read_text(encoding="utf-8")
+    prefix = re.search(r"makes of the prefix ``(.+)``:", text)
+    assert prefix is not None
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| ``(.+)`` \|$", text, re.MULTILINE)
+    assert dict(rows) == {name: spelled(prefix[1], name).decode() for name in SPELLINGS}
 
 
 SHELL_SCRIPT = """#!/bin/sh

@@ -349,9 +349,11 @@ def _rpath(text: bytes, hits: list[int], prefix: str, path: str) -> tuple[tuple[
 
 def _find_in_pyc(data: Data, prefix: str, path: str) -> Occurrences | None:
     """``None`` also for a file whose strings can't be told apart."""
+    if not _may_hold(data, prefix, path):
+        return None
     hits: list[_Hit] = []
     strings: list[PycString] = []
-    for string, inner in (_strings_with_hits(data, prefix, path) if _may_hold(data, prefix, path) else None) or ():
+    for string, inner in _strings_with_hits(data, prefix, path) or ():
         content = data[string.content : string.end]
         rest, inside = _apart(content, inner)
         code = _short_code(data[string.start], rest.isascii())
