@@ -64,6 +64,18 @@ def test_a_terminal_without_the_characters(workspace: Workspace) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_library_that_the_machine_lacks_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    """As with a Python that was moved here from a machine which has it."""
+    module = Path(getattr(pytest.importorskip("_sqlite3"), "__file__", ""))
+    if b"\0libsqlite3.so" not in (module.read_bytes() if module.is_file() else b""):
+        pytest.skip("this Python has SQLite inside")
+    (tmp_path / module.name).write_bytes(module.read_bytes().replace(b"\0libsqlite3.so", b"\0libsqlite3.xy"))
+    done = _shell('"$@"', *program(workspace, "task", "list"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("trainenv: error: this machine lacks libsqlite3.xy")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_current_folder_that_was_removed(workspace: Workspace, tmp_path: Path) -> None:
     script = f'mkdir "{tmp_path}/gone" && cd "{tmp_path}/gone" && rmdir "{tmp_path}/gone" && "$@"'
     assert _shell(script, *program(workspace, "env", "list")).returncode == 0

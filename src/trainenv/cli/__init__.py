@@ -107,5 +107,8 @@ def _say(text: str, details: Sequence[str] = ()) -> None:
 def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    library, lacks, _ = str(error).partition(": cannot open shared object file")
+    if isinstance(error, ImportError) and lacks:
+        return f"this machine lacks {library}, which the Python of trainenv needs. Install the package that brings it"
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return f"{what}. This is a defect of trainenv: please report what TRAINENV_DEBUG=1 prints"
