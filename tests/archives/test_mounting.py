@@ -19,6 +19,7 @@ from tests.archives.conftest import make_prefix, pack
 from tests.archives.test_formats import HOSTILE, image_of
 from tests.conftest import MakeWorkspace, RunCommand, program
 from trainenv import Workspace, relocation
+from trainenv.archives import machine
 from trainenv.errors import ArchiveError, EnvironmentExistsError, MountError, TrainenvError, UsageError
 
 SETTINGS = '# Of the team.\nchannels = ["host"]  # no internet'
@@ -320,6 +321,18 @@ def test_while_it_is_unmounted_its_name_is_taken(image: Path, place: Workspace, 
     assert list(prefix.iterdir()) == []
     place.remove("chat")
     assert place.unpack(environment_archive).status == "ready"
+
+
+def test_it_counts_as_what_is_here_also_after_a_restart(
+    image: Path, environment: Path, place: Workspace, trainenv: RunCommand, tmp_path: Path
+) -> None:
+    place.unpack(image, mount=True)
+    unmount(place.settings.root)
+    delta = pack(environment, tmp_path / "delta.tar.zst", against=machine.other_side(image)).path
+    assert place.unpack(delta, "copy").status == "ready"
+    unmount(place.settings.root)
+    listed = trainenv(place, "env", "manifest", "-o", str(tmp_path / "b.manifest"))
+    assert listed.stdout.startswith("Listed 2 environments, ")
 
 
 def test_only_an_image_can_be_mounted(

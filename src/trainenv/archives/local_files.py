@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from trainenv import locks
 from trainenv.archives.canonical_files import LocalEnvironment
-from trainenv.environments import environment
-from trainenv.errors import EnvironmentBusyError
+from trainenv.environments import environment, mounts
+from trainenv.errors import EnvironmentBusyError, MountError
 from trainenv.settings import Settings
 
 _OF_PYTHON = re.compile(r"lib/(python3\.\d+)/")
@@ -111,6 +111,17 @@ class LocalFiles:
 
 
 @contextmanager
+def held(prefix: Path) -> Iterator[None]:
+    """The environment at ``prefix`` to be read: nobody changes it in this block, and it is mounted if it is to be.
+
+    Raises ``EnvironmentBusyError``, ``MountError``.
+    """
+    with locks.in_use(prefix):
+        mounts.ensure(prefix)
+        yield
+
+
+@contextmanager
 def environments_of_machine(settings: Settings, *, but: Path | None = None) -> Iterator[list[Path]]:
     """The prefixes of all environments that this user knows of and nobody changes now; nobody does in this block.
 
@@ -122,8 +133,8 @@ def environments_of_machine(settings: Settings, *, but: Path | None = None) -> I
             if found.prefix == but:
                 continue
             try:
-                stack.enter_context(locks.in_use(found.prefix))
-            except EnvironmentBusyError:
+                stack.enter_context(held(found.prefix))
+            except (EnvironmentBusyError, MountError):
                 continue
             prefixes.append(found.prefix)
         yield prefixes

@@ -14,10 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from trainenv import locks
 from trainenv.archives.codecs import ZSTD
 from trainenv.archives.delta import DIGITS, OtherSide, of_manifests
 from trainenv.archives.folder import Folder
+from trainenv.archives.local_files import held
 from trainenv.archives.manifest import LONGEST, Manifest, parse
 from trainenv.archives.members import File
 from trainenv.archives.packing import describe
@@ -26,7 +26,7 @@ from trainenv.archives.sources import LocalFile, at_once
 from trainenv.archives.tails import read_tail
 from trainenv.environments.content_index import ContentIndex
 from trainenv.environments.environment import Environment
-from trainenv.errors import ArchiveError, EnvironmentBusyError, UsageError, VerificationError
+from trainenv.errors import ArchiveError, EnvironmentBusyError, MountError, UsageError, VerificationError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
@@ -45,9 +45,9 @@ def manifests(settings: Settings, environments: Sequence[Environment], reporter:
     with ContentIndex(settings.cache_dir) as index:
         for environment in environments:
             try:
-                with locks.in_use(environment.prefix):
+                with held(environment.prefix):
                     found.append(describe(environment.prefix, environment.name, index, reporter))
-            except (ArchiveError, VerificationError, EnvironmentBusyError) as error:
+            except (ArchiveError, VerificationError, EnvironmentBusyError, MountError) as error:
                 if len(environments) == 1:
                     raise
                 reporter.notice(f"{environment.name} is left out: {error}")
