@@ -18,6 +18,7 @@ from benchmarks.bench import Bench
 from benchmarks.building import create_case, create_cold_case, install_case
 from benchmarks.listing import list_case
 from benchmarks.measuring import BenchmarkError, Case, Contender, measure, measure_case
+from benchmarks.pushing import push_case
 from benchmarks.results import EnvironmentMeasured, Results
 from benchmarks.scaling import COUNTS, pack_many_case, unpack_many_case
 from benchmarks.shipping import pack_case, unpack_case
@@ -36,13 +37,14 @@ _CASES: dict[str, Callable[[Bench], Case]] = {
     "sibling": sibling_case,
     "delta": delta_case,
     "delta-unpack": delta_unpack_case,
+    "push": push_case,
 }
 _CASES_OF_SCALING: dict[str, Callable[[Bench], Case]] = {
     f"{verb}-{count}": partial(case, count)
     for count in COUNTS
     for verb, case in (("pack", pack_many_case), ("unpack", unpack_many_case))
 }
-_CASES_OF_LARGE = ("pack", "unpack", "sibling", "delta", "delta-unpack")
+_CASES_OF_LARGE = ("pack", "unpack", "sibling", "delta", "delta-unpack", "push")
 _RESULTS = Path(__file__).with_name("results")
 
 

@@ -13,19 +13,19 @@ from benchmarks.bench import ENVIRONMENT, Bench, cores, settle, trainenv
 from benchmarks.measuring import Case, Comparison, Contender
 from benchmarks.shipping import ROUNDS, UNPACKED, Way, before_unpacking, check_unpacked, ways_to_ship
 
-_SIBLING = "sibling"
-_CHANGED = "changed"
+SIBLING = "sibling"
+CHANGED = "changed"
 _PIPE = 'set -o pipefail; tar -cf - -C "$1" -T "$4" | zstd -q -3 "-T$3" -o "$2"'
 
 
 def sibling_case(bench: Bench) -> Case:
     """``trainenv unpack`` where an environment of the same archive is there, beside who can't make use of that."""
-    ways, missing = _with_sibling(bench)
+    ways, missing = with_sibling(bench)
     own = ways[0]
     known = Contender(
         own.unpacker,
         own.unpack,
-        prepare=partial(_before_unpacking_known, bench, own),
+        prepare=partial(before_unpacking_known, bench, own),
         check=partial(check_unpacked, bench, own.target),
     )
     anew = Contender(
@@ -36,7 +36,7 @@ def sibling_case(bench: Bench) -> Case:
     contenders.append(
         Contender(
             "cp -al of the sibling",
-            ("cp", "-al", str(bench.machine_b / "envs" / _SIBLING), str(copy)),
+            ("cp", "-al", str(bench.machine_b / "envs" / SIBLING), str(copy)),
             prepare=partial(before_unpacking, bench, copy),
         )
     )
@@ -49,30 +49,30 @@ def sibling_case(bench: Bench) -> Case:
 
 def delta_case(bench: Bench) -> Case:
     """``trainenv pack --against`` after a change of a package, beside packing all again and the changed files alone."""
-    changed = _changed(bench)
+    after = changed(bench)
     base = _base(bench)
     archives = bench.folder / "archives"
     delta, again, alone = (archives / f"{name}.tar.zst" for name in ("delta", "again", "alone"))
     listed = bench.folder / "changed_files"
-    listed.write_text("".join(f"{path}\n" for path in _changed_files(bench.prefix, changed)))
+    listed.write_text("".join(f"{path}\n" for path in _changed_files(bench.prefix, after)))
     everything = bench.folder / "everything"
     everything.write_text(".\n")
     threads = str(cores())
 
     def tar(name: str, output: Path, files: Path) -> Contender:
-        command = ("bash", "-c", _PIPE, "bash", str(changed), str(output), threads, str(files))
+        command = ("bash", "-c", _PIPE, "bash", str(after), str(output), threads, str(files))
         return Contender(name, command, prepare=partial(_before_packing, bench, output), output=output)
 
     contenders = [
         Contender(
             "trainenv pack --against",
-            (trainenv(), "pack", "-n", _CHANGED, "--against", str(base), "-o", str(delta)),
+            (trainenv(), "pack", "-n", CHANGED, "--against", str(base), "-o", str(delta)),
             prepare=partial(_before_packing, bench, delta),
             output=delta,
         ),
         Contender(
             "trainenv pack",
-            (trainenv(), "pack", "-n", _CHANGED, "-o", str(again)),
+            (trainenv(), "pack", "-n", CHANGED, "-o", str(again)),
             prepare=partial(_before_packing, bench, again),
             output=again,
         ),
@@ -85,11 +85,11 @@ def delta_case(bench: Bench) -> Case:
 
 def delta_unpack_case(bench: Bench) -> Case:
     """``trainenv unpack`` of a delta where its base is, beside unpacking a whole archive."""
-    ways, missing = _with_sibling(bench)
-    _changed(bench)
+    ways, missing = with_sibling(bench)
+    changed(bench)
     delta = bench.folder / "archives" / "delta.tar.zst"
     if not delta.exists():
-        bench.run(trainenv(), "pack", "-n", _CHANGED, "--against", str(_base(bench)), "-o", str(delta))
+        bench.run(trainenv(), "pack", "-n", CHANGED, "--against", str(_base(bench)), "-o", str(delta))
     own = Way("", delta, (), "trainenv unpack, a delta", _unpack(bench, delta), bench.machine_b / "envs" / UNPACKED)
     contenders = [_unpacker(bench, own), *(_unpacker(bench, way) for way in ways[1:])]
     note = "The machine has the environment as it was before; the others unpack all again."
@@ -98,14 +98,14 @@ def delta_unpack_case(bench: Bench) -> Case:
     )
 
 
-def _with_sibling(bench: Bench) -> tuple[list[Way], list[str]]:
+def with_sibling(bench: Bench) -> tuple[list[Way], list[str]]:
     """All ways to ship, each packed, once machine B has an environment of trainenv's archive."""
     ways, missing = ways_to_ship(bench)
     for way in ways:
         if not way.archive.exists():
             bench.run(*way.pack)
-    if not (bench.machine_b / "envs" / _SIBLING).exists():
-        bench.run(*_unpack(bench, ways[0].archive)[:-1], _SIBLING)
+    if not (bench.machine_b / "envs" / SIBLING).exists():
+        bench.run(*_unpack(bench, ways[0].archive)[:-1], SIBLING)
     return ways, missing
 
 
@@ -118,7 +118,7 @@ def _unpacker(bench: Bench, way: Way) -> Contender:
     )
 
 
-def _before_unpacking_known(bench: Bench, way: Way) -> None:
+def before_unpacking_known(bench: Bench, way: Way) -> None:
     """As it is after the sibling was unpacked: its files are known."""
     before_unpacking(bench, way.target)
     bench.run(*bench.on_machine_b(trainenv()), "inspect", str(way.archive))
@@ -137,14 +137,14 @@ def _base(bench: Bench) -> Path:
     return way.archive
 
 
-def _changed(bench: Bench) -> Path:
+def changed(bench: Bench) -> Path:
     """A clone of the environment with an older numpy."""
-    prefix = bench.machine_a / "envs" / _CHANGED
+    prefix = bench.machine_a / "envs" / CHANGED
     if not prefix.exists():
         listed = json.loads(bench.run(trainenv(), "list", "-n", ENVIRONMENT, "--json"))
         version = next(package["version"] for package in listed if package["name"] == "numpy")
-        bench.run(trainenv(), "env", "clone", ENVIRONMENT, "-n", _CHANGED)
-        bench.run(trainenv(), "pip", "install", "-n", _CHANGED, f"numpy<{version}", "-y")
+        bench.run(trainenv(), "env", "clone", ENVIRONMENT, "-n", CHANGED)
+        bench.run(trainenv(), "pip", "install", "-n", CHANGED, f"numpy<{version}", "-y")
     return prefix
 
 
