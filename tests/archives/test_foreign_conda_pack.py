@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.archives.conftest import TELLER
+from tests.conftest import MakeWorkspace
 from trainenv import Workspace, relocation
 from trainenv.archives.foreign.recognise import recognise
 from trainenv.errors import ArchiveError, EnvironmentNotFoundError, RelocationError
@@ -75,6 +76,14 @@ def test_one_that_was_packed_for_a_place_is_moved_from_there(
     greet = made.prefix / "bin/greet"
     assert subprocess.check_output([greet], text=True) == f"hello from {made.prefix}\n"
     assert relocation.leftovers(made.prefix, [there]) == []
+
+
+def test_it_works_in_a_folder_with_awkward_characters(
+    packed: Path, environment: Path, make_workspace: MakeWorkspace
+) -> None:
+    place = make_workspace("Anna's modèles & more")
+    place.unpack(packed, "chat")
+    assert_works(place, "chat", environment)
 
 
 def test_its_files_can_carry_another_prefix(packed: Path, environment: Path, workspace: Workspace) -> None:

@@ -159,7 +159,7 @@ def _restore_scripts(root: Path, target_prefix: str) -> list[str]:
         content = script.read_bytes()
         if path not in as_packed or hashlib.sha256(content).hexdigest() in as_packed[path]:
             continue
-        header = f"#!{target_prefix}/bin/{os.fsdecode(match['name'])}"
+        header = f"#!{relocation.PLACEHOLDER}/bin/{os.fsdecode(match['name'])}"
         _rewrite(root, path, header.encode() + content[match.end() :], target_prefix)
         restored.append(path)
     return restored
@@ -195,10 +195,10 @@ def _restore_links(root: Path) -> list[str]:
 
 
 def _rewrite(root: Path, path: str, content: bytes, prefix: str) -> None:
-    """Replace the script ``path``; a header that the kernel could not start becomes a longer one that ``sh`` can."""
-    occurrences = relocation.find(content, prefix, path)
+    """Replace the script ``path`` by ``content``, which names the placeholder, so that it starts anywhere."""
+    occurrences = relocation.find(content, relocation.PLACEHOLDER, path)
     if occurrences is not None:
-        content = relocation.rewrite(content, occurrences, prefix, prefix, path)[0]
+        content = relocation.rewrite(content, occurrences, relocation.PLACEHOLDER, prefix, path)[0]
     place = root / path
     status = place.stat()
     beside = place.with_name(f".{place.name}.new")
