@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,8 @@ def read_records(prefix: Path) -> Records:
         document = json.loads((prefix / RELOCATION_FILE).read_bytes(), object_pairs_hook=_texts)
         if document["placeholder"] != PLACEHOLDER:
             return Records({})
-        return Records({path: text for path, text in document["files"].items() if isinstance(text, str)})
+        files = document["files"].items()
+        return Records({sys.intern(path): text for path, text in files if isinstance(text, str)})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Records({})
 
