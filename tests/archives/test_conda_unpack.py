@@ -266,6 +266,14 @@ def test_interrupted_or_out_of_space_it_says_to_run_it_again(extracted: Path) ->
     assert relocation.leftovers(extracted, [relocation.PLACEHOLDER]) == []
 
 
+def test_interrupted_before_it_begins_it_ends_without_a_traceback(extracted: Path, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    program = [sys.executable, str(extracted / "bin/conda-unpack")]
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(program, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 def test_killed_at_a_time_and_moved_before_the_next_run(environment_archive: Path, tmp_path: Path) -> None:
     place = extract(environment_archive, tmp_path / "chat")
     process = subprocess.Popen([place / "bin/conda-unpack"], start_new_session=True, stdout=subprocess.DEVNULL)

@@ -10,20 +10,28 @@ import ast
 from functools import lru_cache
 from importlib import resources
 
+_FIRST = "from __future__ import annotations\n"
+
+_UNTIL_MAIN = """import signal
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+"""
+"""An interrupt while modules are imported ends it at once, without a traceback; ``main`` takes that back."""
+
 
 @lru_cache(maxsize=1)
 def program() -> bytes:
     """The text of ``bin/conda-unpack``, the same for every archive of this trainenv."""
     head = resources.files("trainenv.archives").joinpath("conda_unpack_head.sh").read_text()
     main = resources.files("trainenv.archives").joinpath("conda_unpack_main.py").read_text()
-    return (head + kernel() + _embedded(main) + "# The end.\n").encode()
+    return (head + _FIRST + _UNTIL_MAIN + kernel().removeprefix(_FIRST) + _embedded(main) + "# The end.\n").encode()
 
 
 def kernel() -> str:
     """The part of relocation that rewrites, as one text that needs no import from trainenv."""
     relocation = resources.files("trainenv.relocation")
     parts = [_embedded(relocation.joinpath(name).read_text()) for name in ("spelling.py", "rewrite.py")]
-    return "from __future__ import annotations\n" + "".join(parts)
+    return _FIRST + "".join(parts)
 
 
 def _embedded(source: str) -> str:

@@ -19,6 +19,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import sys
 import warnings
 from typing import Any
@@ -117,6 +118,8 @@ class Mover:
 
 def main(arguments: list[str]) -> int:
     """Fix the environment that this file lies in; 0 when its files hold the prefix."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         prog="conda-unpack", description="Give the files of this environment the prefix under which it lies."
     )
