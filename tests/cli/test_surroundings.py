@@ -222,3 +222,33 @@ def test_odd_places(make_workspace: MakeWorkspace, trainenv: RunCommand, wheels:
     assert trainenv(place, "run", "-n", "chat", "greet").stdout == f"hello from {prefix}\n"
     assert trainenv(place, "run", "-n", "chat", "pip", "--version").returncode == 0
     assert trainenv(place, "env", "verify", "chat").returncode == 0
+
+
+IN_A_CALLBACK = """
+import os, sys, time, weakref
+from trainenv import Workspace, cli
+
+number = int(sys.argv.pop())
+
+def signalled(_):
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)
+
+def list_for_long(*_, **__):
+    thing = set()
+    reference = weakref.ref(thing, signalled)
+    del thing
+    time.sleep(60)
+
+Workspace.task_summaries = list_for_long
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_meets_a_callback_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
+    """Python drops what is raised there, and imports have many such callbacks."""
+    command = [sys.executable, "-c", IN_A_CALLBACK, "--workspace", str(tmp_path), "task", "list", str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 128 + number
+    assert done.stderr.strip() == f"trainenv: {'interrupted' if number is signal.SIGINT else 'ended by SIGTERM'}"

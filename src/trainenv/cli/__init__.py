@@ -17,6 +17,8 @@ from trainenv.credentials import without_credentials
 from trainenv.errors import Terminated, TrainenvError
 from trainenv.printable import printable
 
+_HEED_SECONDS = 0.1
+
 
 def main() -> NoReturn:
     """The ``trainenv`` program: ends the process with the command's exit code.
@@ -25,6 +27,7 @@ def main() -> NoReturn:
     """
     _open_missing_streams()
     _speak_utf8()
+    sys.unraisablehook = _heed_later
     gc.set_threshold(100_000)  # Looking for cycles after every 700 objects takes a tenth of a short command's time.
     code = _guarded(sys.argv[1:])
     # py-rattler's threads can crash an orderly interpreter exit although all work is done.
@@ -83,6 +86,26 @@ def _dispatched(arguments: list[str]) -> int:
 def _terminate(number: int, frame: object) -> None:
     signal.signal(number, signal.SIG_IGN)
     raise Terminated(number)
+
+
+def _heed_later(lost: sys.UnraisableHookArgs) -> None:
+    """A signal that met a finalizer or a weak reference's callback, as imports have many, comes once more after it."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif isinstance(lost.exc_value, Terminated):
+        number = lost.exc_value.args[0]
+        signal.signal(number, _terminate)
+    else:
+        sys.__unraisablehook__(lost)
+        return
+    import _thread
+    import time
+
+    def once_more() -> None:
+        time.sleep(_HEED_SECONDS)
+        os.kill(os.getpid(), number)
+
+    _thread.start_new_thread(once_more, ())
 
 
 def _open_missing_streams() -> None:
