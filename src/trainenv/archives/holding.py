@@ -16,14 +16,15 @@ from trainenv.archives.canonical_files import ChangedError, LocalEnvironment
 from trainenv.archives.delta import DIGITS, OtherSide
 from trainenv.archives.hashes_ahead import HashesAhead
 from trainenv.archives.inventory import source_of
+from trainenv.archives.manifest import RECORDS_DIR
 from trainenv.environments.content_index import ContentIndex, regular_files
 from trainenv.environments.environment import Environment
 from trainenv.errors import EnvironmentBusyError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
-_NOT_ITS_OWN = ("envs/", "pkgs/")
-"""What conda keeps below its base environment; nobody looks there for files of an archive."""
+_PASSED_OVER = ("envs/", "pkgs/", f"{RECORDS_DIR}/")
+"""What conda keeps below its base environment, and our own records: nobody looks there for files of an archive."""
 
 
 def contents_of(settings: Settings, environments: Sequence[Environment], reporter: Reporter) -> OtherSide:
@@ -48,7 +49,7 @@ def held(prefix: Path, index: ContentIndex) -> Iterator[str]:
     What can't be read is passed over.
     """
     environment = LocalEnvironment(prefix)
-    files = [(path, status) for path, status in regular_files(prefix) if not path.startswith(_NOT_ITS_OWN)]
+    files = [(path, status) for path, status in regular_files(prefix) if not path.startswith(_PASSED_OVER)]
     hashes = HashesAhead(index)
     try:
         hashes.begin((path, f"{prefix}/{path}") for path, _ in files)

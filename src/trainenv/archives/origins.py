@@ -109,10 +109,11 @@ def find_origins(
     files = manifest.files
     local = LocalFiles(prefixes, files.paths())
     links, known = _links(files, placed, local, index, device)
+    elsewhere = links.keys() | {file.number for file in files.made()}
 
     def wanted() -> Iterator[File]:
         listed = files.of_environment() if copy and local.may_have_any else files.absent()
-        return (file for file in listed if file.number not in links)
+        return (file for file in listed if file.number not in elsewhere)
 
     copies = find_copies(wanted(), local, index, everywhere=(file for file in wanted() if file.absent))
     given = _given((file for file in wanted() if file.absent and file.number not in copies), others)

@@ -183,9 +183,9 @@ def test_a_folder_that_will_not_do_is_said_before_anything_is_packed(
 
 def test_what_is_replaced_stays_for_a_rollback(place: Workspace, chat: Environment, there: Path) -> None:
     place.push(chat, "ssh://far")
-    (chat.prefix / "share/new.txt").write_text("new\n")
+    (chat.prefix / "share/new.txt").write_text(f"{chat.prefix}\n")
     place.push(chat, "ssh://far", replace=True)
-    assert (there / "chat/share/new.txt").read_text() == "new\n"
+    assert (there / "chat/share/new.txt").read_text() == f"{there}/chat\n"
     workspace = Workspace(there.parent)
     workspace.rollback("chat")
     assert not (there / "chat/share/new.txt").exists()
