@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainenv.archives.canonical_files import ChangedError, LocalEnvironment
@@ -63,11 +63,20 @@ def _copy(file: File, candidate: Candidate, local: LocalFiles, index: ContentInd
     known = index.sha256(candidate.status) if candidate.status.st_size == file.size else None
     if known is not None and known.startswith(file.sha256) and _is_canonical(file):
         return LocalCopy(local.environment(candidate.root), candidate.path, known)
+    content = _content(candidate, local, index, lambda size: size == file.size)
+    if content is None or not content[1].startswith(file.sha256):
+        return None
+    return LocalCopy(local.environment(candidate.root), candidate.path, content[1])
+
+
+def _content(
+    candidate: Candidate, local: LocalFiles, index: ContentIndex, wants: Callable[[int], bool]
+) -> tuple[int, str] | None:
+    """The size and sha256 of the canonical content of ``candidate``; None if nobody ``wants`` it for its size."""
     digest = hashlib.sha256()
-    environment = local.environment(candidate.root)
     try:
-        with environment.opened(candidate.path) as content:
-            if content.size != file.size:
+        with local.environment(candidate.root).opened(candidate.path) as content:
+            if not wants(content.size):
                 return None
             for block in content.blocks():
                 digest.update(block)
@@ -75,9 +84,7 @@ def _copy(file: File, candidate: Candidate, local: LocalFiles, index: ContentInd
                 index.note(content.status, digest.hexdigest())
     except (OSError, ChangedError):
         return None
-    if not digest.hexdigest().startswith(file.sha256):
-        return None
-    return LocalCopy(environment, candidate.path, digest.hexdigest())
+    return content.size, digest.hexdigest()
 
 
 def _is_canonical(file: File) -> bool:
@@ -102,5 +109,26 @@ def _found_anywhere(files: Sequence[File], local: LocalFiles, index: ContentInde
             if file.number not in found and (copy := _copy(file, candidate, local, index)) is not None:
                 found[file.number] = copy
         if len(found) == len(files):
-            break
+            return found
+    left = [file for file in files if file.number not in found and not _is_canonical(file)]
+    return found | _found_by_content(left, local, index)
+
+
+def _found_by_content(files: Sequence[File], local: LocalFiles, index: ContentIndex) -> dict[int, LocalCopy]:
+    """What has another name here, and may hold the prefix, so that its size tells nothing.
+
+    A file whose content the index knows is the same in an archive, and was found by that.
+    """
+    sizes = {file.size for file in files}
+    found: dict[int, LocalCopy] = {}
+    for candidate in local.all() if files else ():
+        if candidate.path.startswith(f"{RECORDS_DIR}/") or index.sha256(candidate.status) is not None:
+            continue
+        content = _content(candidate, local, index, sizes.__contains__)
+        if content is None:
+            continue
+        size, sha256 = content
+        for file in files:
+            if size == file.size and sha256.startswith(file.sha256):
+                found[file.number] = LocalCopy(local.environment(candidate.root), candidate.path, sha256)
     return found

@@ -184,6 +184,7 @@ def test_a_folder_that_will_not_do_is_said_before_anything_is_packed(
 def test_what_is_replaced_stays_for_a_rollback(place: Workspace, chat: Environment, there: Path) -> None:
     place.push(chat, "ssh://far")
     (chat.prefix / "share/new.txt").write_text(f"{chat.prefix}\n")
+    shutil.copy2(chat.prefix / "bin/tool", chat.prefix / "bin/other-name")
     place.push(chat, "ssh://far", replace=True)
     assert (there / "chat/share/new.txt").read_text() == f"{there}/chat\n"
     workspace = Workspace(there.parent)
