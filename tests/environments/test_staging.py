@@ -156,7 +156,7 @@ def test_nothing_is_changed_under_a_running_command(workspace: Workspace) -> Non
     )
     try:
         lock = workspace.settings.envs_dir / ".trainenv" / "locks" / "chat.lock"
-        while not any("sleep" in holder for holder in locks.holders_of(lock)):
+        while not any("sleep 60" in holder for holder in locks.holders_of(lock)):
             assert user.poll() is None
         with pytest.raises(EnvironmentBusyError, match=rf"pid {user.pid} \(sleep 60\)"):
             workspace.remove("chat")

@@ -55,7 +55,7 @@ def with_it(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_task_runs_through_an_installed_executor(bench: Bench) -> None:
     method = bench.method("import os; print('step=1 loss=0.5'); print(os.environ['TRAINENV_TASK_ID'])")
     task = start(bench.settings, method, {}, prefix=bench.prefix, executor="process")
-    assert [event.text for event in follow(task)] == ["step=1 loss=0.5\n", f"{task.id}\n"]
+    assert "".join(event.text for event in follow(task)) == f"step=1 loss=0.5\n{task.id}\n"
     ended = wait(task)
     assert (ended.status, ended.exit_code, ended.metrics) == ("done", 0, {"step": 1, "loss": 0.5})
     assert ended.executor == "process"

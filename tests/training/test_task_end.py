@@ -219,7 +219,7 @@ def test_a_task_without_its_supervisor_is_lost(bench: Bench) -> None:
     task = bench.start_and_hear("import time; print('up'); time.sleep(60)", grace_seconds=0.5)
     os.kill(bench.supervisor(task), signal.SIGKILL)
     bench.until(lambda: reload(task).status == "lost")
-    assert [event.text for event in follow(task)] == ["up\n"]
+    assert "".join(event.text for event in follow(task)) == "up\n"
     assert [each.status for each in list_tasks(bench.settings.tasks_dir)] == ["lost"]
 
     assert len(bench.code_processes(task)) == 1, "the code itself goes on"

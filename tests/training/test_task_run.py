@@ -254,6 +254,6 @@ def test_event_files_among_the_outputs_are_measured_while_the_code_runs(bench: B
 def test_follow_gives_log_events(bench: Bench) -> None:
     details = {"step": 3, "loss": 0.5}
     line = "[log_data]: " + json.dumps({"level": "info", "seq": 1, "msg": 200009, "details": details})
-    (event,) = [event for event in follow(bench.start(f"print({line!r})")) if event.data]
+    (event,) = [event for event in follow(bench.start(f"print({line!r} + chr(10), end='')")) if event.data]
     assert event.data is not None and event.data["level"] == "info"
     assert event.metrics == details and event.text.startswith("[log_data]")
