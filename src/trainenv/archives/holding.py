@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from trainenv import locks
+from trainenv.archives import local_files
 from trainenv.archives.canonical_files import ChangedError, LocalEnvironment
 from trainenv.archives.delta import DIGITS, OtherSide
 from trainenv.archives.hashes_ahead import HashesAhead
@@ -19,7 +19,7 @@ from trainenv.archives.inventory import source_of
 from trainenv.archives.manifest import RECORDS_DIR
 from trainenv.environments.content_index import ContentIndex, regular_files
 from trainenv.environments.environment import Environment
-from trainenv.errors import EnvironmentBusyError
+from trainenv.errors import EnvironmentBusyError, MountError
 from trainenv.progress import Reporter
 from trainenv.settings import Settings
 
@@ -28,15 +28,15 @@ _PASSED_OVER = ("envs/", "pkgs/", f"{RECORDS_DIR}/")
 
 
 def contents_of(settings: Settings, environments: Sequence[Environment], reporter: Reporter) -> OtherSide:
-    """What ``environments`` hold, by canonical content. One that is being changed is told and left out."""
+    """What ``environments`` hold, by canonical content. One that is changed now, or can't be mounted, is left out."""
     contents: set[str] = set()
     names = []
     with ContentIndex(settings.cache_dir) as index:
         for environment in environments:
             try:
-                with locks.in_use(environment.prefix), reporter.step(f"look at {environment.name}"):
+                with local_files.held(environment.prefix), reporter.step(f"look at {environment.name}"):
                     contents.update(digest[:DIGITS] for digest in held(environment.prefix, index))
-            except EnvironmentBusyError as error:
+            except (EnvironmentBusyError, MountError) as error:
                 reporter.notice(f"{environment.name} is left out: {error}")
                 continue
             names.append(environment.name)
