@@ -8,6 +8,7 @@ archives first, and are relocated from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,19 +33,14 @@ def link(
     access: Access,
 ) -> None:
     """``conda.install``, with ``target_prefix`` as each file has to spell it. Raises as that and ``relocate_tree``."""
-    is_plain = relocation.is_plain(target_prefix)
-    present = {file.name for file in (prefix / "conda-meta").glob("*.json")}
-    conda.install(
-        records,
-        prefix,
-        target_prefix=target_prefix if is_plain else relocation.PLACEHOLDER,
-        specs=specs,
-        cache_dir=cache_dir,
-        reporter=reporter,
-        access=access,
+    install = partial(
+        conda.install, records, prefix, specs=specs, cache_dir=cache_dir, reporter=reporter, access=access
     )
-    if is_plain:
+    if relocation.is_plain(target_prefix):
+        install(target_prefix=target_prefix)
         return
+    present = {file.name for file in (prefix / "conda-meta").glob("*.json")}
+    install(target_prefix=relocation.PLACEHOLDER)
     from trainenv.environments.copies import hash_in_conda_records, placeholder_lengths
 
     fresh = [record for record in conda_records(prefix) if record.path.name not in present]
