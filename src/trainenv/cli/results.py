@@ -15,7 +15,6 @@ from trainenv.api import Workspace
 from trainenv.cli.completion import ENVIRONMENT, METHOD, TASK
 from trainenv.cli.output import json_option, print_json, print_table, workspace
 from trainenv.errors import UsageError
-from trainenv.training.metric_lines import POSITIONS
 from trainenv.training.selection import selected
 from trainenv.training.task import STATUSES, Task
 
@@ -86,6 +85,8 @@ def metrics(ctx: click.Context, identifiers: tuple[str, ...], plot: str | None, 
 
 def _print_metrics(found: Task, records: Sequence[Mapping[str, Any]]) -> None:
     """One table, or on a narrow terminal several below each other, each with the positions."""
+    from trainenv.training.metric_lines import POSITIONS
+
     names = without_copies({name: found.metrics.get(name) for record in records for name in record})
     positions = [name for name in names if name in POSITIONS]
     measured = [name for name in names if name not in POSITIONS]
