@@ -133,13 +133,18 @@ def test_a_shell_script_holds_any_prefix(shell: str, new: str) -> None:
     assert lines == [*expected, f"it's {new}/document"]
 
 
+def carried_to(new: str, text: bytes, path: str) -> bytes:
+    """``text``, that of the file ``path``, in which ``/opt/a`` has become ``new``."""
+    occurrences = find(text, "/opt/a", path)
+    assert occurrences is not None
+    return rewrite(text, occurrences, "/opt/a", new, path)[0]
+
+
 @pytest.mark.skipif(shutil.which("pkg-config") is None, reason="needs pkg-config")
 def test_pkg_config_reads_the_prefix(tmp_path: Path) -> None:
     text = b"prefix=/opt/a\nName: x\nDescription: don't\nVersion: 1\nCflags: -I${prefix}/include\n"
-    occurrences = find(text, "/opt/a", "lib/pkgconfig/x.pc")
-    assert occurrences is not None
     new = "/srv/a 'b' & <c>"
-    (tmp_path / "x.pc").write_bytes(rewrite(text, occurrences, "/opt/a", new, "lib/pkgconfig/x.pc")[0])
+    (tmp_path / "x.pc").write_bytes(carried_to(new, text, "lib/pkgconfig/x.pc"))
     environ = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
     said = subprocess.run(["pkg-config", "--cflags", "x"], capture_output=True, text=True, check=True, env=environ)
     assert shlex.split(said.stdout) == [f"-I{new}/include"]
@@ -148,11 +153,9 @@ def test_pkg_config_reads_the_prefix(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
 def test_cmake_reads_the_prefix(tmp_path: Path) -> None:
     text = b'# it\'s\nset(bare /opt/a/x)\nset(quoted "/opt/a/y")\nmessage("${bare}\\n${quoted}")\n'
-    occurrences = find(text, "/opt/a", "lib/cmake/x.cmake")
-    assert occurrences is not None
     new = "/srv/modèles 'of' \"us\"\\ & <b>; 100%#$(x)"
     script = tmp_path / "x.cmake"
-    script.write_bytes(rewrite(text, occurrences, "/opt/a", new, "lib/cmake/x.cmake")[0])
+    script.write_bytes(carried_to(new, text, "lib/cmake/x.cmake"))
     said = subprocess.run(["cmake", "-P", str(script)], capture_output=True, text=True, check=True)
     assert said.stderr.splitlines() == [f"{new}/x", f"{new}/y"]
 
